@@ -1,0 +1,13 @@
+from typing import Self
+
+from typing_extensions import disjoint_base
+
+__test__: dict[str, str]
+
+@disjoint_base
+class OutBuf:
+    def __new__(cls, capacity: int = 256) -> Self: ...
+
+@disjoint_base
+class Slab:
+    def __new__(cls, capacity: int) -> Self: ...

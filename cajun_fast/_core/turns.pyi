@@ -1,0 +1,45 @@
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar, final
+
+from typing_extensions import disjoint_base
+
+from cajun_fast._core.lane import Exchange, Pid
+from cajun_fast._core.ports import Inbox
+
+__test__: dict[str, str]
+
+_T = TypeVar("_T")
+
+@disjoint_base
+class Resident(Inbox):
+    children: dict[str, Any] | None
+    @property
+    def pid(self) -> Pid: ...
+    @property
+    def dispatcher(self) -> Dispatcher: ...
+
+@final
+class Dispatcher:
+    timing: bool
+    def __init__(
+        self,
+        exchange: Exchange,
+        keeper: Any,
+        *,
+        time_slice: float = 0.001,
+        batch: int = 64,
+        timing: bool = False,
+    ) -> None: ...
+    @property
+    def exchange(self) -> Exchange: ...
+    @property
+    def keeper(self) -> Any: ...
+    @property
+    def slice_ns(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def queued(self) -> int: ...
+    def task(self, coroutine: Coroutine[Any, Any, _T], pid: Pid, name: str) -> asyncio.Task[_T]: ...
+    def close(self) -> None: ...

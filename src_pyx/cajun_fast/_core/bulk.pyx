@@ -1,0 +1,207 @@
+"""Large messages in chunks between others. See bulk.pxd.
+
+Own the bytes of large payloads on both sides; know nothing of lanes: the link puts a record into the lane when the
+last chunk has been handed out.
+"""
+
+from collections import deque
+
+from libc.string cimport memcpy
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize, PyByteArray_Resize
+
+from cajun_fast._core.frame cimport BULK, BULK_CHUNK, BULK_HEADER, FRAME_HEADER, put_header
+from cajun_fast._core.lane cimport Waiting
+from cajun_fast._core.ports cimport ASK
+from cajun_fast._core.wire cimport load_le32, store_le32
+
+from cajun_fast.errors import MessageTooLargeError, ProtocolError
+
+cdef enum:
+    TRANSFERS_MOST = 4096
+    SPARE_MOST = 4 << 20            # bytes of the buffer that is kept for the next transfer
+
+
+cdef class Outgoing:
+    """One payload on its way."""
+
+
+cdef class BulkOut:
+    """Payloads going out. ``window``: chunk bytes that may be on their way and not yet told received."""
+
+    def __init__(self, Py_ssize_t window=512 << 10):
+        self.queue = deque()
+        self.kept = {}
+        self.by_seq = deque()
+        self.window = window
+
+    cdef uint32_t start(self, bytes payload, object lane, object item) except 0:
+        cdef Outgoing transfer = Outgoing.__new__(Outgoing)
+        self.next_id = self.next_id + 1 if self.next_id < 0xFFFFFFFF else 1
+        transfer.id = self.next_id
+        transfer.payload = payload
+        transfer.lane = lane
+        transfer.item = item
+        self.queue.append(transfer)
+        self.kept[transfer.id] = payload
+        self.bytes += len(payload)
+        return transfer.id
+
+    cdef int collect(self, list out, Py_ssize_t most, list finished) except -1:
+        cdef Outgoing item
+        cdef Py_ssize_t size
+        while self.queue and most > 0 and <Py_ssize_t>(self.sent - self.received) < self.window:
+            item = <Outgoing>self.queue[0]
+            size = min(<Py_ssize_t>BULK_CHUNK, len(item.payload) - item.sent)
+            out.append(chunk_head(item.id, len(item.payload), item.sent, size))
+            out.append(memoryview(item.payload)[item.sent:item.sent + size])
+            item.sent += size
+            self.sent += size
+            most -= size
+            if item.sent == len(item.payload):
+                finished.append(self.queue.popleft())
+        return 0
+
+    cdef bint may_go(self) noexcept:
+        return len(self.queue) > 0 and <Py_ssize_t>(self.sent - self.received) < self.window
+
+    cdef int resend(self, uint32_t id, list out) except -1:
+        """All chunks of a transfer whose record goes again behind them."""
+        payload = self.kept[id]
+        cdef Py_ssize_t at = 0, size
+        while at < len(payload):
+            size = min(<Py_ssize_t>BULK_CHUNK, len(payload) - at)
+            out.append(chunk_head(id, len(payload), at, size))
+            out.append(memoryview(payload)[at:at + size])
+            at += size
+            self.sent += size
+        return 0
+
+    cdef int recorded(self, uint32_t id, uint64_t seq) except -1:
+        self.by_seq.append((seq, id))
+        return 0
+
+    cdef int on_received(self, uint64_t count) except -1:
+        if count > self.sent:
+            raise ProtocolError(f"{count} bytes of large messages are said to have come, {self.sent} were sent")
+        self.received = count
+        return 0
+
+    cdef int acked(self, uint64_t seq) except -1:
+        while self.by_seq and self.by_seq[0][0] <= seq:
+            payload = self.kept.pop(self.by_seq.popleft()[1])
+            self.bytes -= len(payload)
+        return 0
+
+    cdef int restart(self) except -1:
+        """A new connection: unfinished transfers begin anew."""
+        self.sent = 0
+        self.received = 0
+        for item in self.queue:
+            (<Outgoing>item).sent = 0
+        return 0
+
+    cdef list abandon(self):
+        left = list(self.queue)
+        self.queue.clear()
+        return left
+
+    cdef list drop_asks(self, object asks):
+        cdef list dropped = [
+            item for item in self.queue
+            if (<Waiting>(<Outgoing>item).item).kind == ASK and (<Waiting>(<Outgoing>item).item).origin is asks]
+        for item in dropped:
+            self.queue.remove(item)
+            del self.kept[(<Outgoing>item).id]
+            self.bytes -= len((<Outgoing>item).payload)
+        return dropped
+
+
+cdef bytes chunk_head(uint32_t id, Py_ssize_t total, Py_ssize_t offset, Py_ssize_t size):
+    cdef unsigned char head[FRAME_HEADER + BULK_HEADER]
+    put_header(head, BULK, <uint32_t>(size + BULK_HEADER), id)
+    store_le32(head + FRAME_HEADER, <uint32_t>total)
+    store_le32(head + FRAME_HEADER + 4, <uint32_t>offset)
+    return head[:FRAME_HEADER + BULK_HEADER]
+
+
+cdef class Incoming:
+    """One payload that is coming in."""
+
+
+cdef class BulkIn:
+    """Payloads coming in. ``limit``: bytes that may be held at once."""
+
+    def __init__(self, Py_ssize_t max_message, Py_ssize_t limit):
+        self.transfers = {}
+        self.max_message = max_message
+        self.limit = limit
+
+    cdef int on_chunk(self, uint32_t id, const unsigned char *body, Py_ssize_t size) except -1:
+        cdef Py_ssize_t total, offset
+        cdef Incoming transfer
+        if size <= BULK_HEADER:
+            raise ProtocolError(f"a chunk of {size} bytes")
+        total = load_le32(body)
+        offset = load_le32(body + 4)
+        size -= BULK_HEADER
+        transfer = self.transfers.get(id)
+        if transfer is None:
+            transfer = self.open(id, total)
+        if offset != transfer.filled or total != transfer.total or size > total - offset:
+            raise ProtocolError(f"chunk at {offset} of {total} bytes does not fit transfer {id}")
+        if transfer.payload is not None:
+            memcpy(PyByteArray_AS_STRING(transfer.payload) + offset, body + BULK_HEADER, size)
+        transfer.filled = offset + size
+        self.received += size
+        return 0
+
+    cdef Incoming open(self, uint32_t id, Py_ssize_t total):
+        """Begin one. Memory is asked for only within the limits: a message that is too large is heard out without
+        keeping it, and refused when its record comes. Raises ProtocolError where too many are open."""
+        cdef Incoming transfer = Incoming.__new__(Incoming)
+        if len(self.transfers) >= TRANSFERS_MOST:
+            raise ProtocolError(f"{TRANSFERS_MOST} large messages are coming in already")
+        transfer.total = total
+        if total <= self.max_message:
+            if self.held + total > self.limit:
+                raise ProtocolError(f"large messages hold {self.held} bytes already, {total} more are over the limit")
+            transfer.payload = self.buffer(total)
+            self.held += total
+        self.transfers[id] = transfer
+        return transfer
+
+    cdef bytearray buffer(self, Py_ssize_t total):
+        """Memory that is filled before it is read: what the last transfer left, or new."""
+        payload, self.spare = self.spare, None
+        if payload is None:
+            return PyByteArray_FromStringAndSize(NULL, total)
+        PyByteArray_Resize(payload, total)
+        return payload
+
+    cdef int give_back(self, bytearray payload) except -1:
+        """A claimed payload has been read: fresh memory costs more than the copy into it."""
+        if len(payload) <= SPARE_MOST:
+            self.spare = payload
+        return 0
+
+    cdef bytearray claim(self, uint32_t id):
+        cdef Incoming transfer = self.transfers.get(id)
+        if transfer is None or transfer.filled != transfer.total:
+            return None
+        self.forget(id)
+        if transfer.payload is None:
+            raise MessageTooLargeError(transfer.total, self.max_message)
+        return transfer.payload
+
+    cdef int forget(self, uint32_t id) except -1:
+        """Let go of a transfer whose record is a duplicate or refused."""
+        cdef Incoming transfer = self.transfers.pop(id, None)
+        if transfer is not None and transfer.payload is not None:
+            self.held -= transfer.total
+        return 0
+
+    cdef int restart(self) except -1:
+        self.transfers.clear()
+        self.held = 0
+        self.received = 0
+        return 0

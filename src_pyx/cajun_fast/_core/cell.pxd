@@ -1,0 +1,69 @@
+# A running actor: its handler, its state, its one task. Mailbox: intake.pxd; turns: turns.pxd; Context: context.pxd.
+#
+#   deliver ── direct, and the cell is at rest ───────────────▶ run ─▶ settle: the value answers the ask
+#      └─▶ ring ─▶ Dispatcher's queue ─▶ turn ─┬─ sync ───────▶ run ─▶ settle
+#                                              └─ async ─▶ pump (one task) ─▶ invoke, await, settle, invoke, …
+#
+# One message at a time: `awake` is set while somebody looks after the mailbox (the queue, a turn, a pump, a start, a
+# recovery); only who finds it unset may set it and go on. All that a cell does asynchronously happens in one task.
+#
+#   STARTING ─▶ RUNNING ◀─▶ RESTARTING        messages go into the mailbox in these three
+#       │        ▲  │            │
+#       │        │  ▼            │
+#       │      FROZEN            │            MOVING: the sender parks and asks again
+#       └────────┴──┴────────────┴─▶ STOPPING ─▶ STOPPED      NOT_HERE
+#
+# The keeper (cajun_fast/actors/lifecycle.py) is asked on every slow path: it judges failures, recovers, starts, stops.
+
+cimport cython
+from cpython.ref cimport PyObject
+from libc.stdint cimport int64_t, uint64_t
+from cajun_fast._core.context cimport Context
+from cajun_fast._core.intake cimport Intake
+from cajun_fast._core.lane cimport Exchange, Pid
+from cajun_fast._core.ports cimport Replies
+from cajun_fast._core.turns cimport Dispatcher
+
+cdef enum State:
+    STARTING = 0
+    RUNNING = 1
+    RESTARTING = 2      # the last one that takes messages
+    FROZEN = 3
+    STOPPING = 4
+    STOPPED = 5
+
+@cython.final
+cdef class Cell(Intake):
+    cdef readonly object recipe         # makes the instance, knows props; see cajun_fast/actors/recipe.py
+    cdef readonly Cell parent           # None at the top
+    cdef public set timers              # that stand for this actor; None when there are none
+    cdef public object restarts         # supervision's memory; None before the first restart
+    cdef readonly object instance       # None for a plain function
+    cdef object receive                 # called with (instance, message, context), or (message, context) where `bare`
+    cdef Context context                # the pump's; None when no pump runs
+    cdef readonly object task           # the pump's, while it runs
+    cdef readonly object failure        # (error, message) that the pump must recover from before the next message
+    cdef readonly uint64_t handled      # messages, those that failed among them
+    cdef readonly uint64_t failed
+    cdef readonly uint64_t busy_ns      # in sync handlers, while dispatcher.timing is on
+    cdef unsigned char phase            # a State
+    cdef unsigned char bare             # flags, a byte each: there are many cells
+    cdef unsigned char is_async                 # receive is a coroutine function: its messages go to the pump at once
+    cdef unsigned char awake
+    cdef unsigned char pumping                  # a pump runs; under eager start before `task` is known
+
+    cdef int move(self, State phase) except -1
+    cdef int take_in(self, object message, object sender, Replies replies, uint64_t tag, int64_t deadline,
+                     bint direct) except -1
+    cdef PyObject* call(self, Context context) noexcept         # NULL: it raised, the error is set
+    cdef int run(self, PyObject* lent) except -1
+    cdef int settle(self, PyObject* lent, object value) except -1
+    cdef int broke(self, Context context) except -1
+    cdef int on_error(self, Context context, object error) except -1
+    cdef int rest(self) except -1
+    cdef int start_pump(self, object first) except -1
+    cdef bint _next(self) except -1
+    cdef object _invoke(self)
+    cdef int _settle(self, object value) except -1
+    cdef int _cut_off(self, object error) except -1
+    cdef int _pump_ended(self) except -1

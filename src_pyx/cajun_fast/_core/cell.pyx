@@ -1,0 +1,355 @@
+"""A running actor and its turns. The pictures are in cell.pxd.
+
+Owns the order of what is handled; knows no parents' rules, no hooks and no cluster: its keeper does.
+Laws: one message at a time, across awaits too; what is told from a handler is queued, never run on top of it.
+"""
+
+import asyncio
+import sys
+
+from cajun_fast._core.lane cimport swap_running
+from cajun_fast._core.mailbox cimport ring_init, steal
+from cajun_fast._core.ports cimport EXPIRED, MOVING, NOT_HERE, TAKEN, TELL
+
+from cajun_fast._core import lane as _lane
+from cajun_fast.errors import ActorNotFoundError, CajunError
+
+cdef extern from *:
+    """
+    static inline int cajun_awaitable(PyObject *value) {
+        PyAsyncMethods *methods = Py_TYPE(value)->tp_as_async;
+        return methods != NULL && methods->am_await != NULL;
+    }
+    """
+    bint awaitable "cajun_awaitable"(object value)
+    PyObject* PyObject_Vectorcall(PyObject* function, PyObject** args, size_t count, PyObject* names) noexcept
+    Py_ssize_t Py_REFCNT(PyObject* value) noexcept
+
+cdef object RUNNING_ACTOR = _lane.RUNNING
+cdef object Task = asyncio.Task
+cdef object CancelledError = asyncio.CancelledError
+cdef object current_task = asyncio.current_task
+cdef object next_turn = asyncio.sleep
+cdef bint EAGER = sys.version_info >= (3, 12)   # a pump's first step needs no turn of the loop there
+cdef tuple STATE_NAMES = ("starting", "running", "restarting", "frozen", "stopping", "stopped")
+cdef int[6] NEXT_STATES = [
+    1 << RUNNING | 1 << STOPPING,                       # from STARTING
+    1 << RESTARTING | 1 << FROZEN | 1 << STOPPING,      # from RUNNING
+    1 << RUNNING | 1 << STOPPING,                       # from RESTARTING
+    1 << RUNNING | 1 << STOPPING,                       # from FROZEN
+    1 << STOPPED,                                       # from STOPPING
+    0,                                                  # from STOPPED
+]
+
+
+cdef inline PyObject* lend(Dispatcher dispatcher) except NULL:
+    """The context for a sync handler, borrowed; a new one where a handler kept the last."""
+    if dispatcher.spare is None or Py_REFCNT(<PyObject*> dispatcher.spare) > 1:
+        dispatcher.spare = Context.__new__(Context)
+    return <PyObject*> dispatcher.spare
+
+
+cdef inline int take_back(Dispatcher dispatcher) except -1:
+    """Let the lent context forget its message, unless a handler kept it."""
+    if dispatcher.spare is not None and Py_REFCNT(<PyObject*> dispatcher.spare) == 1:
+        (<Context> dispatcher.spare).clear()
+    return 0
+
+
+cdef class Cell(Intake):
+    """One running actor. ``recipe`` is where its capacity, policy and handler come from; it starts in ``starting``."""
+
+    def __init__(self, Dispatcher dispatcher not None, Pid pid not None, recipe, Cell parent=None):
+        self.dispatcher = dispatcher
+        self.pid = pid
+        self.recipe = recipe
+        self.parent = parent
+        self.awake = True
+        ring_init(&self.ring, recipe.mailbox_capacity, recipe.mailbox_policy)
+        self.is_async = recipe.is_async
+        dispatcher.exchange.async_actors += self.is_async
+
+    def __repr__(self):
+        return f"<Cell {self.id!r} {self.state}, {self.ring.count} waiting>"
+
+    @property
+    def state(self):
+        """starting, running, suspended (in an await), restarting, frozen, stopping or stopped."""
+        return "suspended" if self.phase == RUNNING and self.pumping else STATE_NAMES[<int> self.phase]
+
+    @property
+    def is_resting(self):
+        """Whether nothing waits and nothing runs."""
+        return not self.awake
+
+    cdef int move(self, State phase) except -1:
+        if not NEXT_STATES[<int> self.phase] >> <int> phase & 1:
+            raise RuntimeError(f"actor {self.id!r} cannot go from {self.state} to {STATE_NAMES[<int> phase]}")
+        self.phase = phase
+        return 0
+
+    # ---- Messages in -------------------------------------------------------------------------------------------------
+
+    cdef int deliver(self, object message, object sender, Replies replies, uint64_t tag, int64_t deadline,
+                     bint direct) except -1:
+        cdef PyObject* lent
+        if self.phase > RESTARTING:
+            return MOVING if self.phase == FROZEN else NOT_HERE
+        if deadline and <int64_t> self.dispatcher.clock() >= deadline:
+            return EXPIRED
+        if not direct or self.awake or self.is_async:
+            return self.take_in(message, sender, replies, tag, deadline, direct)
+        self.awake = True
+        lent = lend(self.dispatcher)
+        (<Context> lent).message = message
+        (<Context> lent).sender = sender
+        (<Context> lent).replies = replies
+        (<Context> lent).tag = tag
+        (<Context> lent).deadline = deadline
+        cdef Pid before = swap_running(self.pid)
+        try:
+            self.run(lent)
+        finally:
+            swap_running(before)
+            self.rest()
+        return TAKEN
+
+    cdef int take_in(self, object message, object sender, Replies replies, uint64_t tag, int64_t deadline,
+                     bint direct) except -1:
+        """Into the mailbox, and see to it that somebody looks there."""
+        cdef int verdict = self.keep(message, sender, replies, tag, deadline, direct)
+        if verdict == TAKEN and not self.awake:
+            self.awake = True
+            if direct:
+                self.turn()
+            else:
+                self.dispatcher.enqueue(self)
+        return verdict
+
+    # ---- Messages out ------------------------------------------------------------------------------------------------
+
+    cdef PyObject* call(self, Context context) noexcept:
+        cdef PyObject* args[3]
+        args[0] = <PyObject*> self.instance
+        args[1] = <PyObject*> context.message
+        args[2] = <PyObject*> context
+        return PyObject_Vectorcall(<PyObject*> self.receive, args + self.bare, 3 - self.bare, NULL)
+
+    cdef int run(self, PyObject* lent) except -1:
+        """Handle the message in the dispatcher's context, on this stack."""
+        cdef int64_t began = <int64_t> self.dispatcher.clock() if self.dispatcher.timing else 0
+        (<Context> lent).cell = self
+        self.handled += 1
+        cdef PyObject* value = self.call(<Context> lent)
+        if began:
+            self.busy_ns += <int64_t> self.dispatcher.clock() - began
+        if value == NULL:
+            return self.broke(<Context> lent)
+        return self.settle(lent, steal(value))
+
+    cdef int settle(self, PyObject* lent, object value) except -1:
+        if value is not None and awaitable(value):
+            self.context = <Context> lent
+            self.dispatcher.spare = None
+            return self.start_pump(value)
+        if (<Context> lent).tag:
+            (<Context> lent).answer(value)
+        return 0
+
+    cdef int broke(self, Context context) except -1:
+        """The handler raised, and its error is set."""
+        try:
+            steal(NULL)
+        except (KeyboardInterrupt, SystemExit) as error:
+            self.failed += 1
+            if context.tag:
+                context.fault(error)
+            raise
+        except BaseException as error:
+            self.on_error(context, error)
+        return 0
+
+    cdef int on_error(self, Context context, object error) except -1:
+        cdef bint told = context.tag != 0
+        self.failed += 1
+        message = context.message
+        if told:
+            context.fault(error)
+        if self.dispatcher.keeper.judge(self, error, message, told):
+            self.recover_from(error, message)
+        return 0
+
+    def recover_from(self, error, message):
+        """Restart after the running message, before the next one. Nothing happens unless the actor is running."""
+        if self.phase != RUNNING:
+            return
+        self.move(RESTARTING)
+        self.failure = (error, message)
+        if not self.pumping:
+            self.start_pump(None)
+
+    cdef int turn(self) except -1:
+        """Some messages from the mailbox; 1 when the slice is over. Nobody else looks after this cell meanwhile."""
+        cdef PyObject* lent
+        cdef int left = self.dispatcher.batch
+        cdef int over = 0
+        if self.is_async and self.phase == RUNNING and self.ring.count:
+            self.start_pump(None)
+            return self.dispatcher.slice_over()
+        cdef Pid before = swap_running(self.pid)
+        try:
+            while left and not over and self.phase == RUNNING and not self.pumping:
+                lent = lend(self.dispatcher)
+                if not self.take(<Context> lent):
+                    break
+                self.run(lent)
+                left -= 1
+                over = self.dispatcher.slice_over()
+        finally:
+            swap_running(before)
+            self.rest()
+        return over
+
+    cdef int rest(self) except -1:
+        take_back(self.dispatcher)
+        if self.phase != RUNNING or self.pumping:
+            return 0                    # whoever is in charge goes on
+        if self.ring.count:
+            return self.dispatcher.enqueue(self)
+        self.awake = False
+        return 0
+
+    # ---- The pump: all that this actor does asynchronously -----------------------------------------------------------
+
+    cdef int start_pump(self, object first) except -1:
+        self.awake = self.pumping = True
+        self.dispatcher.exchange.async_actors += 1
+        context = self.dispatcher.base.copy()
+        pump = self._pump(first)
+        if EAGER:
+            task = Task(pump, loop=self.dispatcher.loop, name=self.id, context=context, eager_start=True)
+        else:
+            task = Task(pump, loop=self.dispatcher.loop, name=self.id, context=context)
+        if self.pumping:
+            self.task = task
+        return 0
+
+    async def _pump(self, first):
+        RUNNING_ACTOR.set(self.pid)
+        try:
+            while True:
+                if self.failure is not None:
+                    await self.dispatcher.keeper.recover(self, *self.failure)
+                    self.failure = None
+                if first is None and not self._next():
+                    break
+                try:
+                    value, first = self._invoke() if first is None else first, None
+                    if value is not None and awaitable(value):
+                        value = await value
+                    self._settle(value)
+                except (KeyboardInterrupt, SystemExit) as error:
+                    self._cut_off(error)
+                    raise
+                except CancelledError as error:
+                    self._cut_off(error)
+                    if self.phase >= STOPPING or current_task().cancelling():
+                        raise
+                except Exception as error:
+                    self._cut_off(error)
+                if self.ring.count and self.dispatcher.turn_over():
+                    await next_turn(0)
+                    self.dispatcher.join_turn()
+        finally:
+            self._pump_ended()
+
+    cdef bint _next(self) except -1:
+        if self.phase != RUNNING:
+            return False
+        if self.context is None or Py_REFCNT(<PyObject*> self.context) > 1:
+            self.context = Context.__new__(Context)
+            self.context.cell = self
+        return self.take(self.context)
+
+    cdef object _invoke(self):
+        self.handled += 1
+        cdef PyObject* value = self.call(self.context)
+        return steal(value)
+
+    cdef int _settle(self, object value) except -1:
+        if self.context.tag:
+            self.context.answer(value)
+        if Py_REFCNT(<PyObject*> self.context) == 1:
+            self.context.clear()
+        return 0
+
+    cdef int _cut_off(self, object error) except -1:
+        self.on_error(self.context, error)
+        self.context = None
+        return 0
+
+    cdef int _pump_ended(self) except -1:
+        self.pumping = False
+        self.task = None
+        self.context = None
+        self.dispatcher.exchange.async_actors -= 1
+        if self.failure is not None and self.phase == RESTARTING:
+            return self.start_pump(None)        # its pump was cancelled from outside: the recovery is still due
+        return self.rest()
+
+    # ---- For the keeper ----------------------------------------------------------------------------------------------
+
+    def bind(self, instance, receive, bint bare):
+        """What handles messages from now on: ``receive(instance, message, context)``, without ``instance`` if ``bare``."""
+        self.instance = instance
+        self.receive = receive
+        self.bare = bare
+
+    def hook_context(self):
+        """The context of the message that is handled right now, or one without a message."""
+        cdef Context context = self.context if self.context is not None else self.dispatcher.spare
+        if context is None or context.cell is not self:
+            context = Context.__new__(Context)
+            context.cell = self
+        return context
+
+    def tell_self(self, message):
+        """Put ``message`` on this actor's own way in; without room there it becomes a dead letter."""
+        cdef Exchange exchange = self.dispatcher.exchange
+        try:
+            self.pid.lane.submit(TELL, message, exchange.guarantee, None, 0, None, 0, None, False)
+        except CajunError as error:
+            exchange.dead_letters.record(self.id, message, type(error).__name__, None)
+
+    def run_now(self):
+        """``starting``, ``restarting`` or ``frozen`` is over: handle what waits."""
+        self.move(RUNNING)
+        if not self.pumping:
+            self.awake = True
+            self.rest()
+
+    def freeze(self):
+        """Handle nothing more and take nothing more: senders park. The running handler ends; await ``task`` for that."""
+        self.move(FROZEN)
+
+    def thaw(self):
+        """Go on as if it had never been frozen; who parked is let in."""
+        self.run_now()
+        self.pid.lane.bind_inbox(self)
+
+    def stop_taking(self):
+        """To ``stopping``: nothing more is taken or begun; who waits for room is told."""
+        self.move(STOPPING)
+        if self.room_waiters is not None:
+            self.announce_room()
+
+    def close(self):
+        """To ``stopped``: what waits ends as dead letters, asks as ActorNotFoundError."""
+        self.move(STOPPED)
+        self.dispatcher.exchange.async_actors -= self.is_async
+        error = ActorNotFoundError(f"actor {self.id!r} stopped before it came to the message", self.id)
+        self.end_all("stopped", error)
+        self.instance = self.receive = self.failure = self.restarts = None
+
+
+globals()["Dispatcher"] = Dispatcher    # it lived here once; whoever imports it from here finds it

@@ -1,0 +1,108 @@
+# One way through for a message: Pid → Lane → (Inbox | Carrier | the lane's own waiting room).
+#
+#   Exchange  the switchboard of one actor system: its lanes, its local actors, its asks, its clock
+#   Lane      the way to one actor id. At most one of the two is set:
+#               inbox    the actor lives here
+#               carrier  it lives at the other end of that link, as far as is known
+#             neither: not known (yet, or any more). Messages that cannot go wait in the lane, in order, bounded.
+#             A message may pass only when nothing waits: that keeps FIFO across cache hits and misses, full windows,
+#             full mailboxes, refusals and moves.
+#   Pid       a user's handle on a lane: cheap, hashable by id, usable inside messages
+#
+#             ┌────────────── tell / send / ask ──────────────┐
+#             ▼                                               │ nothing waits
+#   inbox.deliver ─FULL─▶ waits for room                  carrier.post ─FULL─▶ waits for the window
+#             │ NOT_HERE                                      │ refused by the far node (later)
+#             └────────────▶ router.resolve(lane) ◀───────────┘ returned go before waiting
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from cajun_fast._core.asks cimport Asks
+from cajun_fast._core.locations cimport Location
+from cajun_fast._core.ports cimport Carrier, Inbox, Replies
+
+cdef class Exchange:
+    cdef readonly str node_id
+    cdef readonly object loop
+    cdef public object router           # port: resolve(lane), refresh(lane); see cajun_fast/actors/ports.py
+    cdef public object dead_letters     # port: record(target, message, reason, sender)
+    cdef readonly Asks asks
+    cdef readonly object clock          # () -> int ns
+    cdef public object encode           # message -> bytes, for what waits before it has a link
+    cdef public object decode           # bytes -> message
+    cdef readonly dict inboxes          # actor id -> Inbox: the actors of this node
+    cdef object _lanes                  # WeakValueDictionary: actor id -> Lane
+    cdef unsigned long thread
+    cdef readonly bint is_open
+    cdef public int guarantee           # the default one
+    cdef public int64_t fence_at        # ns; past it nothing may run before `overdue` was asked; 0: never
+    cdef public object overdue          # () -> None: may this node still act? It freezes the actors if not
+    cdef public int64_t now             # coarse time in ns: set by whoever wakes, good to a tick
+    cdef public Py_ssize_t waiting_limit        # messages that may wait in one lane
+    cdef public bint raise_when_full    # tell: BackpressureError (True) or a dead letter (False)
+    cdef set _timers                    # delayed tells that stand
+    cdef set dated                      # lanes in which a message with a deadline waits
+    cdef public int async_actors        # cells that run coroutines; at 0 the context variable is not asked
+
+    cpdef Lane lane(self, str actor_id)
+    cpdef Pid pid(self, str actor_id)
+    cdef int check(self) except -1      # right thread and open, else raises
+
+cdef class Waiting:                     # a message that has not found its way yet, or has come back
+    cdef readonly int kind
+    cdef readonly int guarantee
+    cdef readonly object message        # bytes of the payload where `encoded`
+    cdef readonly bint encoded
+    cdef readonly Pid sender
+    cdef readonly uint64_t tag
+    cdef readonly Replies origin
+    cdef readonly int64_t deadline
+    cdef readonly object waiter
+
+cdef class Lane:
+    cdef object __weakref__
+    cdef readonly Exchange exchange
+    cdef readonly str target
+    cdef readonly Inbox inbox
+    cdef readonly Carrier carrier
+    cdef readonly Location location     # the cache entry that `carrier` was taken from: once it is dropped, so is the way
+    cdef public int64_t expires         # coarse ns; past it the router is asked to refresh
+    cdef uint32_t name                  # the target's number on `named_by`: kept by the link
+    cdef object named_by
+    cdef object waiting                 # deque of Waiting; None when empty, so that the hot path has one test
+    cdef list returned                  # refused by a node, in order; None when empty
+    cdef readonly bint resolving        # the router has been asked
+    cdef readonly int refusals          # in a row; 0 after a success
+    cdef public object hint             # node id that the last refusal named, or None
+    cdef bint flushing                  # `flush` is on the stack
+    cdef object listeners               # futures of ready(); None when empty
+
+    cdef int submit(self, int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
+                    int64_t deadline, object waiter, bint encoded) except -1
+    cdef int attempt(self, int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
+                     int64_t deadline, object waiter, bint encoded) except -1
+    cdef int wait(self, int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
+                  int64_t deadline, object waiter, bint encoded) except -1
+    cdef int no_room(self, object message, Pid sender) except -1
+    cdef int find(self) except -1
+    cdef int leave(self) except -1
+    cdef int await_room(self) except -1
+    cdef int end(self, Waiting item, object error) except -1
+    cdef int wake_listeners(self) except -1
+    cdef int take_back(self, Waiting item, int verdict, object hint) except -1
+    cdef int returned_all(self, bint refused) except -1
+    cdef int expire(self, int64_t now) except -1
+    cdef int flush(self) except -1
+    cdef int flush_waiting(self) except -1
+    cdef int flush_one(self, Waiting item) except -1
+    cdef Pid pid(self)
+
+cdef Waiting waiting_of(int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
+                        int64_t deadline, object waiter, bint encoded)
+
+cdef class Pid:
+    cdef readonly Lane lane
+    cdef object __weakref__
+
+# The actor whose handler is on the stack, or whose coroutine runs: the sender of what it tells. None outside of actors.
+cdef Pid running_actor(Exchange exchange)
+cdef Pid swap_running(Pid pid)          # set it, get what was set before

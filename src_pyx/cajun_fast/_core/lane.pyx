@@ -1,0 +1,627 @@
+"""Exchange, Lane and Pid: the one way through for a message. The picture is in lane.pxd.
+
+Owns the order of messages to one actor id; knows neither sockets nor the store: it asks the router port for the way,
+and hands messages to an Inbox or a Carrier.
+"""
+
+import asyncio
+import contextvars
+import weakref
+from collections import deque
+
+from cpython.object cimport PyObject
+from cpython.pythread cimport PyThread_get_thread_ident
+
+from cajun_fast._core.locations cimport Location
+from cajun_fast._core.mailbox cimport steal
+from cajun_fast._core.ports cimport (
+    ASK, DROPPED, EXPIRED, FULL, GONE, MOVING, NOT_HERE, TAKEN, TELL, Carrier, Inbox, Replies,
+)
+
+from cajun_fast.errors import (
+    ActorNotFoundError, BackpressureError, CajunError, MailboxFullError, MessageExpiredError, NotRunningError,
+    WrongThreadError,
+)
+
+cdef extern from "Python.h":
+    int PyContextVar_Get(object variable, PyObject *default, PyObject **value) except -1
+
+RUNNING = contextvars.ContextVar("cajun_fast_running_actor", default=None)
+cdef Pid _running = None
+cdef object _get_running_loop = asyncio._get_running_loop
+
+
+cdef Pid running_actor(Exchange exchange):
+    if _running is not None:
+        return _running
+    return in_context() if exchange.async_actors else None
+
+
+cdef Pid in_context():
+    """The actor whose coroutine runs. RUNNING.get() does the same and costs a tell a tenth."""
+    cdef PyObject *value = NULL
+    PyContextVar_Get(RUNNING, NULL, &value)
+    return <Pid>steal(value)
+
+
+cdef Pid swap_running(Pid pid):
+    global _running
+    before = _running
+    _running = pid
+    return before
+
+
+cdef class Exchange:
+    """The switchboard of one actor system, bound to the thread and loop it was made in."""
+
+    def __init__(self, str node_id, *, loop, clock, router, dead_letters, encode, decode, first_tag=1,
+                 int guarantee=2, Py_ssize_t waiting_limit=10_000, bint raise_when_full=True,
+                 Py_ssize_t max_asks=65_536):
+        self.node_id = node_id
+        self.loop = loop
+        self.clock = clock
+        self.router = router
+        self.dead_letters = dead_letters
+        self.encode = encode
+        self.decode = decode
+        self.guarantee = guarantee
+        self.waiting_limit = waiting_limit
+        self.raise_when_full = raise_when_full
+        self.asks = Asks(node_id, loop, clock, first_tag, max_asks)
+        self.inboxes = {}
+        self._lanes = weakref.WeakValueDictionary()
+        self._timers = set()
+        self.dated = set()
+        self.thread = PyThread_get_thread_ident()
+        self.now = clock()
+        self.is_open = True
+
+    cdef int check(self) except -1:
+        if PyThread_get_thread_ident() != self.thread:
+            raise WrongThreadError(
+                f"node {self.node_id!r} runs in another thread: use pid.tell_threadsafe(message) here"
+            )
+        if not self.is_open:
+            raise NotRunningError(f"node {self.node_id!r} is stopped: nothing can be sent from it any more")
+        return 0
+
+    cpdef Lane lane(self, str actor_id):
+        """The lane to ``actor_id``: the same object as long as somebody holds it."""
+        cdef Lane lane = self._lanes.get(actor_id)
+        if lane is None:
+            if not actor_id:
+                raise ValueError("an actor id must not be empty")
+            lane = Lane.__new__(Lane)
+            lane.exchange = self
+            lane.target = actor_id
+            lane.inbox = self.inboxes.get(actor_id)
+            self._lanes[actor_id] = lane
+        return lane
+
+    cpdef Pid pid(self, str actor_id):
+        """A handle on the actor of that id, wherever it lives; that it exists is not checked."""
+        cdef Pid pid = Pid.__new__(Pid)
+        pid.lane = self.lane(actor_id)
+        return pid
+
+    def open_inbox(self, str actor_id, Inbox inbox):
+        """An actor of this node: from now on its lane ends here. ValueError if the id is taken on this node."""
+        if actor_id in self.inboxes:
+            raise ValueError(f"actor id {actor_id!r} has an inbox on node {self.node_id!r} already")
+        self.inboxes[actor_id] = inbox
+        lane = self._lanes.get(actor_id)
+        if lane is not None:
+            (<Lane>lane).bind_inbox(inbox)
+
+    def close_inbox(self, str actor_id):
+        """The actor is gone from this node; its lane must be found anew. An unknown id is no error."""
+        self.inboxes.pop(actor_id, None)
+        lane = self._lanes.get(actor_id)
+        if lane is not None:
+            (<Lane>lane).inbox = None
+
+    def lanes(self):
+        """All lanes in use, for inspection."""
+        return list(self._lanes.values())
+
+    def expire(self, int64_t now):
+        """End messages that wait in lanes beyond their deadline; called at each heartbeat."""
+        for lane in list(self.dated):
+            (<Lane>lane).expire(now)
+
+    def close(self):
+        """Stop: asks end, what waits in lanes becomes dead letters, delayed tells too."""
+        self.is_open = False
+        error = NotRunningError(f"node {self.node_id!r} stopped before the message could go")
+        for lane in self.lanes():
+            (<Lane>lane).fail(error)
+        for item in list(self._timers):
+            (<Delayed>item).cancel()
+            self.dead_letters.record((<Delayed>item).pid.id, (<Delayed>item).message, "stopped", None)
+        self.asks.close()
+
+    def tell_now(self, Pid pid, message, int guarantee):
+        """Tell from the loop what another thread handed over; nobody is there to raise for."""
+        try:
+            pid.lane.submit(TELL, message, guarantee, None, 0, None, 0, None, False)
+        except CajunError as error:
+            self.dead_letters.record(pid.id, message, type(error).__name__, None)
+
+    def tell_later(self, Pid pid, message, double delay, int guarantee, Pid sender):
+        """Tell after ``delay`` seconds; the returned handle has ``cancel()``."""
+        cdef Delayed delayed = Delayed.__new__(Delayed)
+        delayed.pid = pid
+        delayed.message = message
+        delayed.guarantee = guarantee
+        delayed.sender = sender
+        delayed.timer = self.loop.call_later(delay, delayed.fire)
+        self._timers.add(delayed)
+        return delayed
+
+
+cdef class Delayed:
+    """A tell that waits for its time."""
+    cdef Pid pid
+    cdef object message
+    cdef int guarantee
+    cdef Pid sender
+    cdef object timer
+
+    def cancel(self):
+        """Let it be: it will not be sent. After its time this does nothing."""
+        self.timer.cancel()
+        self.pid.lane.exchange._timers.discard(self)
+
+    def fire(self):
+        """Its time has come."""
+        cdef Exchange exchange = self.pid.lane.exchange
+        exchange._timers.discard(self)
+        try:
+            self.pid.lane.submit(TELL, self.message, self.guarantee, self.sender, 0, None, 0, None, False)
+        except CajunError as error:
+            exchange.dead_letters.record(self.pid.id, self.message, type(error).__name__, self.sender)
+
+
+cdef class Waiting:
+    """A message on its way that stands in its lane."""
+
+
+cdef Waiting waiting_of(int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
+                        int64_t deadline, object waiter, bint encoded):
+    cdef Waiting item = Waiting.__new__(Waiting)
+    item.kind = kind
+    item.message = message
+    item.guarantee = guarantee
+    item.sender = sender
+    item.tag = tag
+    item.origin = origin
+    item.deadline = deadline
+    item.waiter = waiter
+    item.encoded = encoded
+    return item
+
+
+cdef class Lane:
+    """The way to one actor id."""
+
+    def __repr__(self):
+        where = "here" if self.inbox is not None else (
+            f"on {self.carrier.peer}" if self.carrier is not None else "not known")
+        return f"<Lane {self.target!r} {where}, {self.waiting_count} waiting>"
+
+    cdef Pid pid(self):
+        cdef Pid pid = Pid.__new__(Pid)
+        pid.lane = self
+        return pid
+
+    @property
+    def waiting_count(self):
+        """Messages that stand here."""
+        return (0 if self.waiting is None else len(self.waiting)) + (
+            0 if self.returned is None else len(self.returned))
+
+    cdef int submit(self, int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
+                    int64_t deadline, object waiter, bint encoded) except -1:
+        """Send, or wait. Raises BackpressureError for a tell without a waiter when there is no room."""
+        cdef int verdict
+        if self.waiting is None:
+            verdict = self.attempt(kind, message, guarantee, sender, tag, origin, deadline, waiter, encoded)
+            if verdict == TAKEN or verdict == DROPPED:
+                return 0
+            if verdict == FULL and kind == TELL and waiter is None:
+                return self.no_room(message, sender)
+            if verdict == EXPIRED:
+                return self.end(waiting_of(kind, message, guarantee, sender, tag, origin, deadline, waiter, encoded),
+                                self.too_late())
+            self.wait(kind, message, guarantee, sender, tag, origin, deadline, waiter, encoded)
+            if verdict == FULL:
+                self.await_room()
+            else:
+                self.find()
+            return 0
+        return self.wait(kind, message, guarantee, sender, tag, origin, deadline, waiter, encoded)
+
+    cdef int attempt(self, int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
+                     int64_t deadline, object waiter, bint encoded) except -1:
+        cdef int verdict
+        if self.inbox is not None:
+            if encoded:
+                message = self.exchange.decode(message)
+            verdict = self.inbox.deliver(message, sender, origin if tag else None, tag, deadline, False)
+            if waiter is not None and (verdict == TAKEN or verdict == DROPPED) and not waiter.done():
+                if verdict == TAKEN:
+                    waiter.set_result(None)
+                else:
+                    waiter.set_exception(MailboxFullError(
+                        f"the mailbox of actor {self.target!r} let the message go by its policy", self.target))
+            return verdict
+        if self.carrier is not None:
+            if self.location is not None and not self.location.live:
+                self.leave()
+                return GONE
+            if self.exchange.now >= self.expires:
+                self.exchange.router.refresh(self)
+                if self.carrier is None:
+                    return GONE
+            return self.carrier.post(self, kind, guarantee, message, sender, tag, origin, deadline, waiter, encoded)
+        return GONE
+
+    cdef int wait(self, int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
+                  int64_t deadline, object waiter, bint encoded) except -1:
+        if not encoded and self.inbox is None:
+            message = self.exchange.encode(message)
+            encoded = True
+        if self.waiting is None:
+            self.waiting = deque()
+        elif len(self.waiting) >= self.exchange.waiting_limit and kind == TELL and waiter is None:
+            return self.no_room(message, sender)
+        if deadline:
+            self.exchange.dated.add(self)
+        self.waiting.append(
+            waiting_of(kind, message, guarantee, sender, tag, origin, deadline, waiter, encoded))
+        return 0
+
+    cdef int no_room(self, object message, Pid sender) except -1:
+        if self.exchange.raise_when_full:
+            raise BackpressureError(
+                f"no room on the way to actor {self.target!r}: nothing was sent; "
+                "await pid.ready() before the next tell, or use await pid.send(…)"
+            )
+        self.exchange.dead_letters.record(self.target, message, "no-room", sender)
+        return 0
+
+    # ---- finding the way -------------------------------------------------------------------------------------
+
+    cdef int find(self) except -1:
+        if not self.resolving and self.returned is None:
+            self.resolving = True
+            self.carrier = None
+            self.exchange.router.resolve(self)
+        return 0
+
+    cdef int leave(self) except -1:
+        """The way is not the right one any more. What is on it must have its verdict before anything goes another
+        way, or it might be overtaken."""
+        if self.carrier is not None and self.carrier.hold(self):
+            self.returned = []
+            if self.waiting is None:
+                self.waiting = deque()
+        self.carrier = None
+        self.location = None
+        return 0
+
+    cdef int await_room(self) except -1:
+        target = self.inbox if self.inbox is not None else self.carrier
+        if target is None:
+            return self.find()
+        target.call_when_room(self)
+        return 0
+
+    def bind_inbox(self, Inbox inbox):
+        """The actor lives here: what waits goes in, in order."""
+        self.leave()
+        self.inbox = inbox
+        self.resolving = False
+        self.refusals = 0
+        self.flush()
+
+    def bind_carrier(self, Carrier carrier, Location location=None, int64_t expires=0x7FFFFFFFFFFFFFFF):
+        """The actor lives at the other end of ``carrier``; what waits goes out, in order. What is on its way by
+        another carrier has its verdict first."""
+        if self.carrier is not None and self.carrier is not carrier:
+            self.leave()
+        self.carrier = carrier
+        self.location = location
+        self.expires = expires
+        self.resolving = False
+        self.flush()
+
+    def unbind(self):
+        """What was known of the way is no longer true; the next message asks the router."""
+        self.leave()
+
+    def fail(self, error):
+        """There is no way: everything that waits ends with ``error``."""
+        self.resolving = False
+        self.refusals = 0
+        items = (self.returned or []) + list(self.waiting or ())
+        self.returned = None
+        self.waiting = None
+        for item in items:
+            self.end(<Waiting>item, error)
+        self.wake_listeners()
+
+    cdef int end(self, Waiting item, object error) except -1:
+        told = False
+        if item.waiter is not None:
+            if not item.waiter.done():
+                item.waiter.set_exception(error)
+            told = True
+        if item.tag and item.origin is not None:
+            item.origin.fault(item.tag, error)
+            told = True
+        if not told:
+            self.exchange.dead_letters.record(
+                self.target, item.message, getattr(error, "reason", type(error).__name__), item.sender)
+        return 0
+
+    cdef int take_back(self, Waiting item, int verdict, object hint) except -1:
+        """A far node refused this message: it was never seen by an actor. Until all that was in flight has its
+        verdict, nothing more goes out."""
+        self.carrier = None
+        if self.returned is None:
+            self.returned = []
+        if self.waiting is None:
+            self.waiting = deque()
+        self.returned.append(item)
+        if hint is not None:
+            self.hint = hint
+        return 0
+
+    cdef int returned_all(self, bint refused) except -1:
+        """All verdicts are in: the refused go first, then what came meanwhile."""
+        if self.returned is None:           # the system stopped meanwhile
+            return 0
+        if self.waiting is None:
+            self.waiting = deque()
+        self.waiting.extendleft(reversed(self.returned))
+        self.returned = None
+        self.refusals += refused
+        self.resolving = False
+        return 0
+
+    def look_again(self):
+        """After ``returned_all``: ask the router."""
+        if self.waiting is None:
+            return
+        if self.inbox is not None:
+            self.flush()
+        else:
+            self.find()
+
+    cdef int flush(self) except -1:
+        """What waits goes, in order, as far as there is room. Called from within itself it does nothing."""
+        if self.returned is not None or self.flushing:
+            return 0
+        self.flushing = True
+        try:
+            self.flush_waiting()
+        finally:
+            self.flushing = False
+        return 0
+
+    cdef int flush_waiting(self) except -1:
+        cdef Waiting item
+        cdef int verdict
+        while self.waiting:
+            item = self.waiting[0]
+            verdict = self.flush_one(item)
+            if self.waiting is None:        # emptied underneath, by a stop
+                return 0
+            if verdict == FULL:
+                return self.await_room()
+            if verdict == GONE or verdict == NOT_HERE or verdict == MOVING:
+                return self.find()
+            self.waiting.popleft()
+        self.waiting = None
+        self.wake_listeners()
+        return 0
+
+    cdef int flush_one(self, Waiting item) except -1:
+        """Try one that waits; what cannot go at all is ended here, and counts as taken."""
+        if item.tag and item.origin is self.exchange.asks and not self.exchange.asks.waits(item.tag):
+            return TAKEN                    # its asker has been told: it timed out or gave up
+        try:
+            if item.deadline and <int64_t>self.exchange.clock() >= item.deadline:
+                raise self.too_late()
+            verdict = self.attempt(item.kind, item.message, item.guarantee, item.sender, item.tag, item.origin,
+                                   item.deadline, item.waiter, item.encoded)
+            if verdict == EXPIRED:
+                raise self.too_late()
+            return verdict
+        except CajunError as error:
+            self.end(item, error)
+            return TAKEN
+
+    def on_room(self):
+        """There is room again where there was none."""
+        self.flush()
+
+    cdef int expire(self, int64_t now) except -1:
+        """End what waits here beyond its deadline."""
+        cdef Waiting item
+        late = [item for item in self.waiting or () if 0 < (<Waiting>item).deadline <= now]
+        for item in late:
+            self.waiting.remove(item)
+            self.end(item, self.too_late())
+        if not any((<Waiting>item).deadline for item in self.waiting or ()):
+            self.exchange.dated.discard(self)
+        return 0
+
+    def too_late(self):
+        """The error for a message whose deadline passed on this side."""
+        return MessageExpiredError(f"the deadline of a message to actor {self.target!r} passed on the way", self.target)
+
+    # ---- waiting for room ------------------------------------------------------------------------------------
+
+    def listen(self):
+        """A future that is done when nothing waits here any more."""
+        future = self.exchange.loop.create_future()
+        if self.listeners is None:
+            self.listeners = []
+        self.listeners.append(future)
+        return future
+
+    cdef int wake_listeners(self) except -1:
+        listeners, self.listeners = self.listeners, None
+        if listeners is not None:
+            for future in listeners:
+                if not future.done():
+                    future.set_result(None)
+        return 0
+
+    def has_room(self):
+        """Whether a tell would go now."""
+        if self.waiting is not None:
+            return False
+        target = self.inbox if self.inbox is not None else self.carrier
+        return target is None or target.has_room()
+
+
+cdef inline int guarantee_of(Exchange exchange, object guarantee) except -1:
+    cdef int number
+    if guarantee is None:
+        return exchange.guarantee
+    number = guarantee
+    if not 0 <= number <= 2:
+        raise ValueError(f"no such delivery guarantee: {guarantee!r}; use a member of DeliveryGuarantee")
+    return number
+
+
+cdef int64_t deadline_of(Exchange exchange, object seconds) except -1:
+    if seconds is None:
+        return 0
+    if not seconds > 0:
+        raise ValueError(f"a deadline lies in the future, in seconds from now: got {seconds!r}")
+    return <int64_t>exchange.clock() + <int64_t>(seconds * 1e9)
+
+
+cdef class Pid:
+    """A handle on an actor: its id, wherever it lives. Equal and hashed by id; may be sent inside messages."""
+
+    @property
+    def id(self):
+        """The actor's id."""
+        return self.lane.target
+
+    def __repr__(self):
+        return f"Pid({self.lane.target!r})"
+
+    def __eq__(self, other):
+        return isinstance(other, Pid) and (<Pid>other).lane.target == self.lane.target
+
+    def __hash__(self):
+        return hash(self.lane.target)
+
+    def __reduce__(self):
+        raise TypeError(f"{self!r} belongs to a running system: send it inside a message, or keep its id")
+
+    def tell(self, message, *, delay=None, guarantee=None, deadline=None):
+        """Send and go on. ``delay`` in seconds before it is sent; ``deadline`` in seconds within which it must be
+        delivered or be dropped as a dead letter.
+
+        Raises BackpressureError when there is no room on the way (nothing was sent), SerializationError,
+        MessageTooLargeError, WrongThreadError, NotRunningError. Whatever fails later is a dead letter.
+        """
+        cdef Lane lane = self.lane
+        cdef Exchange exchange = lane.exchange
+        exchange.check()
+        cdef int number = guarantee_of(exchange, guarantee)
+        if delay is not None:
+            if not delay >= 0:
+                raise ValueError(f"a delay is a number of seconds, 0 or more: got {delay!r}")
+            return exchange.tell_later(self, message, delay, number, running_actor(exchange))
+        lane.submit(TELL, message, number, running_actor(exchange), 0, None,
+                    0 if deadline is None else deadline_of(exchange, deadline), None, False)
+
+    def tell_threadsafe(self, message, *, guarantee=None):
+        """As ``tell``, from any thread; errors become dead letters."""
+        exchange = self.lane.exchange
+        number = guarantee_of(exchange, guarantee)
+        if not exchange.is_open:
+            raise NotRunningError(f"node {exchange.node_id!r} is stopped: nothing can be sent from it any more")
+        exchange.loop.call_soon_threadsafe(exchange.tell_now, self, message, number)
+
+    def send(self, message, *, guarantee=None, deadline=None):
+        """Awaitable: waits for room, and is done when the message stands in the mailbox on the owner's node.
+
+        Raises what ``tell`` raises except BackpressureError; awaiting raises ActorNotFoundError, MailboxFullError,
+        NodeUnavailableError (not delivered) or OutcomeUnknownError (the node was lost; it may have been delivered).
+        """
+        cdef Exchange exchange = self.lane.exchange
+        exchange.check()
+        future = exchange.loop.create_future()
+        self.lane.submit(TELL, message, guarantee_of(exchange, guarantee), running_actor(exchange), 0, None,
+                         deadline_of(exchange, deadline), future, False)
+        return future
+
+    def ask(self, message, *, timeout=5.0, guarantee=None):
+        """Awaitable answer: what the actor's handler returned or replied. ``timeout`` in seconds.
+
+        Awaiting raises AskTimeoutError, ActorNotFoundError, RemoteActorError (the handler raised),
+        NodeUnavailableError, CircuitBreakerOpenError, OutcomeUnknownError.
+        """
+        cdef Lane lane = self.lane
+        cdef Exchange exchange = lane.exchange
+        exchange.check()
+        if not timeout > 0:
+            raise ValueError(f"a timeout is a number of seconds above 0: got {timeout!r}")
+        if _get_running_loop() is not exchange.loop:
+            raise WrongThreadError("an ask needs the running event loop of its system: call it from a coroutine")
+        cdef int number = guarantee_of(exchange, guarantee)
+        future = exchange.loop.create_future()
+        cdef uint64_t tag = exchange.asks.open(future, lane.target, timeout)
+        try:
+            lane.submit(ASK, message, number, running_actor(exchange), tag, exchange.asks, 0, None, False)
+        except BaseException:
+            exchange.asks.answer(tag, None)
+            raise
+        return future
+
+    def ready(self):
+        """Awaitable: done when a tell to this actor has room; at once where it has."""
+        cdef Exchange exchange = self.lane.exchange
+        exchange.check()
+        future = exchange.loop.create_future()
+        self._ready(future)
+        return future
+
+    def _ready(self, future):
+        cdef Lane lane = self.lane
+        if lane.has_room():
+            if not future.done():
+                future.set_result(None)
+            return
+        if lane.waiting is not None:
+            lane.listen().add_done_callback(lambda _: self._ready(future))
+        else:
+            target = lane.inbox if lane.inbox is not None else lane.carrier
+            target.call_when_room(_Ready(self, future))
+
+
+cdef class _Ready:
+    cdef Pid pid
+    cdef object future
+
+    def __init__(self, pid, future):
+        self.pid = pid
+        self.future = future
+
+    def on_room(self):
+        if not self.future.done():
+            self.pid._ready(self.future)
+
+
+def running():
+    """The Pid of the actor that runs right now, or None."""
+    return _running if _running is not None else RUNNING.get()

@@ -1,0 +1,43 @@
+# The numbers that one link gives to actors and nodes: on the wire an id is said once a connection, then a u32 stands
+# for it.
+#
+#   lane.name / lane.named_by   the number, and the link that gave it: the hot path asks nobody. A short cut only, another
+#                               link may have written over it
+#   numbers                     the same for all lanes: a lane that comes back to this link gets its old number
+#   states[n].announced         the connection on which n was last said
+#   states[n].used              the highest sequence whose record holds n; once it is acknowledged, and only then, the
+#                               number may be given to another lane
+#   states[n].first, last       the lane's own messages: the first since it found this way, and the last
+#
+# Numbers run from 1 to `limit`; 0 is the node itself.
+
+from libc.stdint cimport uint32_t, uint64_t
+from cajun_fast._core.lane cimport Lane
+
+cdef enum:
+    NAMES_MOST = 1 << 18            # of the protocol: no number above it is ever accepted
+    ID_MOST = 1024                  # bytes of an id
+
+cdef struct NameState:
+    uint64_t announced
+    uint64_t used
+    uint64_t first
+    uint64_t last
+
+cdef class Names:
+    cdef object owner               # the link; stands in Lane.named_by
+    cdef readonly uint32_t limit
+    cdef list lanes                 # number -> Lane
+    cdef dict numbers               # Lane -> number
+    cdef NameState *states
+    cdef Py_ssize_t capacity
+
+    # The lane's number, given now if it has none; BackpressureError when all numbers are in use.
+    # `bind`: as a target, which is worth the short cut.
+    cdef uint32_t find(self, Lane lane, uint64_t acked, bint bind) except 0
+    cdef uint32_t take_over(self, Lane lane, uint64_t acked) except 0
+    cdef int grow(self) except -1
+    # Whether messages to the lane have no verdict yet.
+    cdef bint is_pending(self, Lane lane, uint64_t acked) except -1
+    cdef uint64_t first_of(self, Lane lane) except? 0
+    cdef int settled(self, Lane lane) except -1

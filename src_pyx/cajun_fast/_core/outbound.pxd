@@ -1,0 +1,78 @@
+# The sending half of a link: a message comes by `post`, is numbered and kept in the window, and goes out by `collect`.
+#
+#   post ─▶ encode ─┬─ small ─▶ append ─▶ SendWindow ─────────────▶ collect ─▶ [control, data, bulk chunks]
+#                   └─ large ─▶ BulkOut ─▶ chunks … last one ─▶ append the record that names them
+#                                 └ what comes behind it for the same lane is held until then
+#
+# Laws
+#   * control frames go before data, data before bulk
+#   * on each connection the first record that names an actor is preceded by a NAME record
+#   * nothing is kept of a message that `post` raised for or answered FULL
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from cajun_fast._core.bulk cimport BulkOut
+from cajun_fast._core.codec cimport Codec, Serializer
+from cajun_fast._core.inbound cimport Inbound
+from cajun_fast._core.lane cimport Exchange, Lane, Waiting
+from cajun_fast._core.names cimport Names
+from cajun_fast._core.outbuf cimport OutBuf
+from cajun_fast._core.ports cimport Carrier, Replies
+from cajun_fast._core.window cimport SendWindow
+
+cdef class Wire:
+    # Port: the connection that carries a link now.
+    cdef int wake(self) except -1       # there is something to collect; soon, once
+    cdef int push(self) except -1       # a batch is full: collect and write now, if the transport takes it
+    cdef bint turn_over(self) noexcept  # the time slice of this turn of the loop is used up: stop reading
+
+cdef class LinkReplies(Replies):        # where answers go to asks that came by this link
+    cdef Outbound link
+
+cdef class Trial:                       # a burst may go, and when all of it was taken one of twice the size
+    cdef int burst, left
+
+cdef class Outbound(Carrier):
+    cdef readonly Exchange exchange
+    cdef readonly SendWindow window
+    cdef readonly Inbound inbound
+    cdef readonly BulkOut bulk
+    cdef readonly Names names
+    cdef readonly LinkReplies replies
+    cdef readonly object ports          # LinkPorts: see cajun_fast/messaging/link_ports.py
+    cdef readonly bint ended
+    cdef readonly object refusal        # target -> error, while the breaker is open: asks and untracked messages get it
+    cdef Serializer serializer
+    cdef Codec plain                    # for errors: whatever the serializer of messages is, these can be read
+    cdef Wire wire                      # None while there is no connection
+    cdef bint woken                     # the wire has been told already
+    cdef OutBuf scratch                 # for encoding; None while in use
+    cdef OutBuf control                 # control frames that stand to be written
+    cdef readonly Py_ssize_t max_message
+    cdef uint64_t connection            # rises with each attach
+    cdef object waiters                 # deque of (seq, future): told when the far node has the message
+    cdef dict deadlines                 # seq -> ns, rising: of messages in the window that have one
+    cdef dict holding                   # Lane -> list of Waiting: behind a large message that is on its way
+    cdef dict room_listeners            # an ordered set
+    cdef dict trials                    # Lane -> Trial: its mailbox was full, so it goes on step by step
+    cdef uint64_t confirmed             # refusals settled up to here
+    cdef public uint64_t messages_out, bytes_out, bytes_in, resent, returned
+
+    cpdef list collect(self)
+    cdef int signal(self) except -1
+    cdef int encode(self, OutBuf out, object message, bint encoded) except -1
+    cdef int post_encoded(self, Lane lane, int kind, int guarantee, OutBuf out, Lane sender, uint64_t tag,
+                          Lane origin, int64_t deadline, object waiter) except -1
+    cdef int post_large(self, Lane lane, Waiting item) except -1
+    cdef uint64_t append(self, Lane lane, int kind, int flags, const unsigned char *payload, Py_ssize_t size,
+                         Lane sender, uint64_t tag, Lane origin, int64_t deadline) except 0
+    cdef uint32_t number_of(self, Lane lane) except 0
+    cdef int announce(self, uint32_t number) except -1
+    cdef Lane origin_of(self, Waiting item)
+    cdef int answer_with(self, int kind, uint64_t tag, object value) except -1
+    cdef int answer_unless_bad(self, int kind, uint64_t tag, object value) except -1
+    cdef int finish_bulk(self, list finished) except -1
+    cdef int post_held(self, Lane lane) except -1
+    cdef int write_ack(self) except -1
+    cdef int write_frame(self, int type, const unsigned char *body, Py_ssize_t size, uint64_t sequence) except -1
+
+cdef uint32_t milliseconds_left(int64_t deadline, int64_t now) noexcept

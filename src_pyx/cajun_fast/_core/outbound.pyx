@@ -1,0 +1,377 @@
+"""The sending half of a link. The picture and the laws are in outbound.pxd."""
+
+from collections import deque
+
+from libc.string cimport memcpy
+
+from cajun_fast._core.bulk cimport Outgoing
+from cajun_fast._core.frame cimport (
+    ACK, FRAME_FULL, FRAME_HEADER, IN_BULK, RECORD_HEADER, RECORD_MOST, WITH_DEADLINE, WITH_ORIGIN, WITH_SENDER,
+    WITH_TAG, options_size, put_header,
+)
+from cajun_fast._core.lane cimport Pid, waiting_of
+from cajun_fast._core.ports cimport ASK, FAULT, FULL, GONE, NAME, REPLY, TAKEN
+from cajun_fast._core.wire cimport store_le16, store_le32, store_le64
+
+from cajun_fast.errors import MessageTooLargeError, SerializationError
+
+cdef enum:
+    REFUSALS_A_FRAME = 200              # with hints of 255 bytes each they fill a control frame
+    BULK_A_TURN = 256 * 1024
+    SMALL_MOST = RECORD_MOST - 64       # longer payloads travel as bulk
+
+
+cdef class Wire:
+    """Port: the connection that carries a link."""
+
+    cdef int wake(self) except -1:
+        return 0
+
+    cdef int push(self) except -1:
+        return 0
+
+    cdef bint turn_over(self) noexcept:
+        return False
+
+
+cdef class LinkReplies(Replies):
+    """Where answers go to asks that came by a link."""
+
+    cdef int answer(self, uint64_t tag, object value) except -1:
+        return self.link.answer_with(REPLY, tag, value)
+
+    cdef int fault(self, uint64_t tag, object error) except -1:
+        return self.link.answer_with(FAULT, tag, self.link.ports.encode_error(error))
+
+
+cdef class Trial:
+    """How far a lane may go whose mailbox was full."""
+
+
+cdef class Outbound(Carrier):
+    """What goes out to one incarnation of ``peer``."""
+
+    def __init__(self, Exchange exchange, str peer, Serializer serializer, ports, *, Py_ssize_t window,
+                 Py_ssize_t max_message, Py_ssize_t max_bulk, uint32_t max_names, Py_ssize_t bulk_window):
+        self.exchange = exchange
+        self.peer = peer
+        self.serializer = serializer
+        self.plain = Codec()
+        self.ports = ports
+        self.max_message = max_message
+        self.window = SendWindow(window)
+        self.bulk = BulkOut(bulk_window)
+        self.names = Names(self, max_names)
+        self.replies = LinkReplies.__new__(LinkReplies)
+        self.replies.link = self
+        self.replies.node = peer
+        self.inbound = Inbound(exchange, serializer, self.replies, self, ports, max_message=max_message,
+                               max_bulk=max_bulk)
+        self.scratch = OutBuf(1024)
+        self.control = OutBuf(512)
+        self.waiters = deque()
+        self.deadlines = {}
+        self.holding = {}
+        self.room_listeners = {}
+        self.trials = {}
+
+    # ---- sending ---------------------------------------------------------------------------------------------
+
+    cpdef bint has_room(self):
+        """Whether a tell would be taken now."""
+        return not self.ended and self.window.retained + self.bulk.bytes < self.window.limit
+
+    cpdef call_when_room(self, object listener):
+        """Call ``listener.on_room()`` once the window has drained to half, or the link has ended."""
+        self.room_listeners[listener] = None
+        if self.ended:
+            self.exchange.loop.call_soon(self.wake_listeners)
+
+    def wake_listeners(self):
+        """There is room: all who wait may try."""
+        listeners, self.room_listeners = self.room_listeners, {}
+        for listener in listeners:
+            listener.on_room()
+
+    cdef int post(self, object lane, int kind, int guarantee, object message, object sender, uint64_t tag,
+                  Replies origin, int64_t deadline, object waiter, bint encoded) except -1:
+        cdef OutBuf out
+        cdef Lane asker = None
+        cdef Trial trial
+        if self.ended:
+            return GONE
+        if self.window.retained + self.bulk.bytes >= self.window.limit:
+            return FULL
+        if self.refusal is not None and (kind == ASK or guarantee == 0):
+            raise self.refusal((<Lane>lane).target)
+        trial = <Trial>self.trials.get(lane) if self.trials else None
+        if trial is not None and trial.left == 0:
+            return FULL
+        if origin is not None and origin is not self.exchange.asks:
+            asker = self.exchange.lane(origin.node)
+        out = self.scratch
+        self.scratch = None                 # encoding may run a user's code, which may send
+        if out is None:
+            out = OutBuf()
+        out.used = 0
+        try:
+            self.encode(out, message, encoded)
+            self.post_encoded(<Lane>lane, kind, guarantee, out,
+                              (<Pid>sender).lane if sender is not None else None, tag, asker, deadline, waiter)
+        finally:
+            self.scratch = out
+        if trial is not None:
+            trial.left -= 1
+        if kind == ASK and asker is None:
+            self.exchange.asks.set_carrier(tag, self)
+        return TAKEN
+
+    cdef int encode(self, OutBuf out, object message, bint encoded) except -1:
+        if encoded:
+            memcpy(out.room(len(<bytes>message)), <const char *>(<bytes>message), len(<bytes>message))
+            out.used += len(<bytes>message)
+        else:
+            self.serializer.encode_into(out, message)
+        return 0
+
+    cdef int post_encoded(self, Lane lane, int kind, int guarantee, OutBuf out, Lane sender, uint64_t tag,
+                          Lane origin, int64_t deadline, object waiter) except -1:
+        cdef uint64_t seq
+        if out.used > SMALL_MOST or (self.holding and lane in self.holding):
+            if out.used > self.max_message:
+                size = out.used
+                out.take()
+                raise MessageTooLargeError(size, self.max_message, lane.target if lane is not None else "the asker")
+            return self.post_large(lane, waiting_of(
+                kind, out.take(), guarantee, sender.pid() if sender is not None else None, tag,
+                self.ports.replies_for(origin.target) if origin is not None else self.exchange.asks if tag else None,
+                deadline, waiter, True))
+        seq = self.append(lane, kind, guarantee, out.data, out.used, sender, tag, origin, deadline)
+        if waiter is not None:
+            self.waiters.append((seq, waiter))
+        return self.signal()
+
+    cdef int post_large(self, Lane lane, Waiting item) except -1:
+        """One that travels in chunks, or stands behind one that does."""
+        if lane is not None and lane in self.holding:
+            self.holding[lane].append(item)
+            self.bulk.bytes += len(item.message)
+            return 0
+        self.bulk.start(item.message, lane, item)
+        if lane is not None:                # answers have no lane: their order is nobody's concern
+            self.holding[lane] = []
+        return self.signal()
+
+    cdef uint64_t append(self, Lane lane, int kind, int flags, const unsigned char *payload, Py_ssize_t size,
+                         Lane sender, uint64_t tag, Lane origin, int64_t deadline) except 0:
+        """Put one record into the window; returns its number."""
+        cdef uint32_t target = 0, sender_number = 0, origin_number = 0
+        cdef Py_ssize_t options
+        cdef unsigned char *at
+        cdef uint64_t seq = self.window.next_seq
+        if lane is not None:
+            target = lane.name if lane.named_by is self else self.names.find(lane, self.window.acked, True)
+            self.names.states[target].used = seq
+        if sender is not None:
+            flags |= WITH_SENDER
+            sender_number = self.number_of(sender)
+        if tag:
+            flags |= WITH_TAG
+        if origin is not None:
+            flags |= WITH_ORIGIN
+            origin_number = self.number_of(origin)
+        if deadline:
+            flags |= WITH_DEADLINE
+        if lane is not None:
+            if self.names.states[target].announced != self.connection:
+                self.announce(target)
+            self.names.states[target].last = seq
+            if self.names.states[target].first == 0:
+                self.names.states[target].first = seq
+        options = options_size(flags)
+        at = self.window.open_record(RECORD_HEADER + options + size, True)
+        store_le32(at + 4, target)
+        at[8] = kind
+        at[9] = flags
+        store_le16(at + 10, options)
+        at += RECORD_HEADER
+        if options:
+            if sender_number:
+                store_le32(at, sender_number)
+                at += 4
+            if tag:
+                store_le64(at, tag)
+                at += 8
+            if deadline:
+                self.deadlines[seq] = deadline
+                store_le32(at, milliseconds_left(deadline, self.exchange.clock()))
+                at += 4
+            if origin_number:
+                store_le32(at, origin_number)
+                at += 4
+        memcpy(at, payload, size)
+        self.messages_out += 1
+        return seq
+
+    cdef uint32_t number_of(self, Lane lane) except 0:
+        """The number of a sender or an asker's node, announced."""
+        cdef uint32_t number = lane.name if lane.named_by is self else self.names.find(
+            lane, self.window.acked, lane.inbox is not None)
+        self.names.states[number].used = self.window.next_seq
+        if self.names.states[number].announced != self.connection:
+            self.announce(number)
+        return number
+
+    cdef int announce(self, uint32_t number) except -1:
+        cdef bytes id = (<Lane>self.names.lanes[number]).target.encode()
+        cdef unsigned char *at = self.window.open_record(RECORD_HEADER + len(id), False)
+        store_le32(at + 4, number)
+        at[8] = NAME
+        at[9] = 0
+        store_le16(at + 10, 0)
+        memcpy(at + RECORD_HEADER, <const char *>id, len(id))
+        self.names.states[number].announced = self.connection
+        return 0
+
+    cdef int answer_with(self, int kind, uint64_t tag, object value) except -1:
+        """Answers pass a full window: the asker's bound on asks bounds them."""
+        if self.ended:                      # whoever asked is gone with the peer's incarnation
+            return 0
+        try:
+            self.answer_unless_bad(kind, tag, value)
+        except SerializationError as error:
+            self.answer_unless_bad(FAULT, tag, self.ports.encode_error(error))
+        return 0
+
+    cdef int answer_unless_bad(self, int kind, uint64_t tag, object value) except -1:
+        cdef OutBuf out = OutBuf()
+        (<Serializer>self.plain if kind == FAULT else self.serializer).encode_into(out, value)
+        return self.post_encoded(None, kind, 2, out, None, tag, None, 0, None)
+
+    cdef int signal(self) except -1:
+        if self.wire is not None:
+            if self.window.unflushed >= FRAME_FULL:
+                self.wire.push()
+            if not self.woken:
+                self.woken = True
+                self.wire.wake()
+        return 0
+
+    # ---- to the wire -----------------------------------------------------------------------------------------
+
+    cpdef list collect(self):
+        """Buffers to be written, in order. The window's bytes are views of it, kept until acknowledged."""
+        cdef list out = []
+        cdef list finished
+        self.woken = False
+        if self.inbound.ack_due or self.inbound.late:
+            self.write_ack()
+        if self.control.used:
+            out.append(self.control.take())
+        self.window.collect(out)
+        if self.bulk.queue:
+            finished = []
+            self.bulk.collect(out, BULK_A_TURN, finished)
+            self.finish_bulk(finished)
+            if self.bulk.may_go():
+                self.signal()
+        for item in out:
+            self.bytes_out += len(item)
+        return out
+
+    cdef int finish_bulk(self, list finished) except -1:
+        """The last chunk has gone: now the record takes its place in the lane, and what was held comes behind it."""
+        cdef Outgoing transfer
+        cdef Waiting item
+        cdef unsigned char id[4]
+        cdef uint64_t seq
+        for done in finished:
+            transfer = <Outgoing>done
+            item = <Waiting>transfer.item
+            store_le32(id, transfer.id)
+            seq = self.append(<Lane>transfer.lane, item.kind, item.guarantee | IN_BULK, id, 4,
+                              item.sender.lane if item.sender is not None else None, item.tag, self.origin_of(item),
+                              item.deadline)
+            self.bulk.recorded(transfer.id, seq)
+            if item.waiter is not None:
+                self.waiters.append((seq, item.waiter))
+            if transfer.lane is not None:
+                self.post_held(<Lane>transfer.lane)
+        return self.signal() if finished else 0     # without that a transfer that waits for its window spins
+
+    cdef int post_held(self, Lane lane) except -1:
+        """Send on what stood behind a large message; a second large one holds the rest again."""
+        cdef OutBuf out = OutBuf()
+        cdef list held = self.holding.pop(lane, [])
+        cdef Waiting item
+        cdef Py_ssize_t i
+        for i in range(len(held)):
+            item = <Waiting>held[i]
+            self.bulk.bytes -= len(item.message)
+            if len(item.message) > SMALL_MOST:
+                self.post_large(lane, item)
+                self.holding[lane] = held[i + 1:]   # as they are: to copy them each time is quadratic
+                return 0
+            out.used = 0
+            self.encode(out, item.message, True)
+            self.post_encoded(lane, item.kind, item.guarantee, out,
+                              item.sender.lane if item.sender is not None else None, item.tag, self.origin_of(item),
+                              item.deadline, item.waiter)
+        return 0
+
+    cdef Lane origin_of(self, Waiting item):
+        """The lane of the node that asked, for a message that was forwarded."""
+        if item.origin is None or item.origin is self.exchange.asks:
+            return None
+        return self.exchange.lane(item.origin.node)
+
+    # ---- control frames --------------------------------------------------------------------------------------
+
+    cdef int write_ack(self) except -1:
+        """Refusals not told on this connection, then the watermark that covers them."""
+        refusals = self.inbound.seen.untold()
+        self.inbound.ack_due = False
+        self.inbound.late = 0
+        while len(refusals) > REFUSALS_A_FRAME:
+            self.write_ack_frame(refusals[:REFUSALS_A_FRAME], refusals[REFUSALS_A_FRAME - 1][0])
+            refusals = refusals[REFUSALS_A_FRAME:]
+        self.write_ack_frame(refusals, self.inbound.seen.watermark)
+        return 0
+
+    def write_ack_frame(self, list refusals, uint64_t watermark):
+        """One ACK frame into the control buffer."""
+        cdef OutBuf out = self.control
+        cdef Py_ssize_t at = out.used
+        cdef unsigned char *body = out.room(FRAME_HEADER + 20)
+        out.used += FRAME_HEADER + 20
+        body += FRAME_HEADER
+        store_le64(body, self.confirmed)
+        store_le64(body + 8, self.inbound.transfers.received)
+        store_le32(body + 16, len(refusals))
+        for seq, verdict, hint, _ in refusals:
+            text = b"" if hint is None else hint.encode()[:255]
+            body = out.room(10 + len(text))
+            store_le64(body, seq)
+            body[8] = verdict
+            body[9] = len(text)
+            memcpy(body + 10, <const char *>text, len(text))
+            out.used += 10 + len(text)
+        put_header(out.data + at, ACK, <uint32_t>(out.used - at - FRAME_HEADER), watermark)
+
+    cdef int write_frame(self, int type, const unsigned char *body, Py_ssize_t size, uint64_t sequence) except -1:
+        cdef unsigned char *at = self.control.room(FRAME_HEADER + size)
+        put_header(at, type, <uint32_t>size, sequence)
+        if size:
+            memcpy(at + FRAME_HEADER, body, size)
+        self.control.used += FRAME_HEADER + size
+        return self.signal()
+
+    def write_control(self, int type, bytes body=b"", uint64_t sequence=0):
+        """A control frame, to be written before any data."""
+        self.write_frame(type, body, len(body), sequence)
+
+
+cdef uint32_t milliseconds_left(int64_t deadline, int64_t now) noexcept:
+    """At least 0: what goes again after its deadline is refused as expired, not handled."""
+    cdef int64_t left = (deadline - now + 999_999) // 1_000_000
+    return <uint32_t>(0 if left < 0 else 0xFFFFFFFF if left > 0xFFFFFFFF else left)

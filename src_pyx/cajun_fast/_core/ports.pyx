@@ -1,0 +1,47 @@
+"""Seams of the compiled core: abstract classes that cells and links implement. See ports.pxd."""
+
+
+cdef class Replies:
+    """Where the answer to an ask goes."""
+
+    cdef int answer(self, uint64_t tag, object value) except -1:
+        raise NotImplementedError
+
+    cdef int fault(self, uint64_t tag, object error) except -1:
+        raise NotImplementedError
+
+
+cdef class Inbox:
+    """What a message to a local actor is put into."""
+
+    cdef int deliver(self, object message, object sender, Replies replies, uint64_t tag, int64_t deadline,
+                     bint direct) except -1:
+        raise NotImplementedError
+
+    cpdef call_when_room(self, object listener):
+        """Call ``listener.on_room()`` once there is room again."""
+        raise NotImplementedError
+
+    cpdef bint has_room(self):
+        """Whether a message would be taken now."""
+        return True
+
+
+cdef class Carrier:
+    """A way to another node."""
+
+    cdef int post(self, object lane, int kind, int guarantee, object message, object sender, uint64_t tag,
+                  Replies origin, int64_t deadline, object waiter, bint encoded) except -1:
+        raise NotImplementedError
+
+    cpdef call_when_room(self, object listener):
+        """Call ``listener.on_room()`` once there is room again."""
+        raise NotImplementedError
+
+    cpdef bint has_room(self):
+        """Whether a message would be taken now."""
+        return True
+
+    cpdef bint hold(self, object lane):
+        """Whether messages of ``lane`` are on their way; then it is told when they have their verdicts."""
+        return False

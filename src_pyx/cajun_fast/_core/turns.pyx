@@ -1,0 +1,114 @@
+"""Who runs when. The picture is in turns.pxd.
+
+Owns the queue of residents that have messages, and the slice of time they may take; knows nothing of what they do in it.
+Laws: no turn of the loop is held longer than a slice and one message; each resident gets its turn in order.
+"""
+
+import asyncio
+import contextvars
+
+from cajun_fast._core import lane as _lane
+
+cdef object RUNNING_ACTOR = _lane.RUNNING
+cdef object Task = asyncio.Task
+cdef int LONGEST_STRIDE = 16            # messages: how late a handler that has become slow is noticed
+
+
+cdef class Resident(Inbox):
+    """What takes turns."""
+
+    cdef int turn(self) except -1:
+        raise NotImplementedError
+
+
+cdef class Dispatcher:
+    """Gives the actors of one system their turns. ``time_slice`` in seconds is what they may take of one turn of the
+    loop, ``batch`` how many messages of one actor before the next one's turn."""
+
+    def __init__(self, Exchange exchange, keeper, *, double time_slice=0.001, int batch=64, bint timing=False):
+        self.exchange = exchange
+        self.keeper = keeper
+        self.loop = exchange.loop
+        self.clock = exchange.clock
+        self.base = contextvars.copy_context()
+        self.run_callback = self._run
+        self.timing = timing
+        self.slice_ns = <int64_t> (time_slice * 1e9)
+        self.batch = batch
+        self.stride = 1
+        self.begin_slice()
+
+    def close(self):
+        """No more turns; lets go of everything that points back here."""
+        self.run_callback = self.keeper = None
+        self.head = self.tail = None
+
+    def task(self, coroutine, Pid pid, str name):
+        """A task in which ``pid`` is the actor that runs."""
+        context = self.base.copy()
+        context.run(RUNNING_ACTOR.set, pid)
+        return Task(coroutine, loop=self.loop, name=name, context=context)
+
+    @property
+    def queued(self):
+        """Cells that wait for their turn; counts them one by one."""
+        cdef Resident cell = self.head
+        count = 0
+        while cell is not None:
+            count += 1
+            cell = cell.next_ready
+        return count
+
+    def _run(self):
+        cdef Resident cell
+        self.begin_slice()
+        try:
+            while self.head is not None:
+                cell = self.head
+                self.head = cell.next_ready
+                cell.next_ready = None
+                cell.queued = False
+                if cell.turn():
+                    break
+        finally:
+            self.scheduled = False      # only now: what is queued from a turn needs no second callback
+            if self.head is not None:
+                self.schedule()
+                self.begin_slice()      # for the pumps that stand behind this in the loop
+
+    cdef int schedule(self) except -1:
+        if self.run_callback is not None:
+            self.loop.call_soon(self.run_callback, context=self.base)
+            self.scheduled = True
+        return 0
+
+    cdef int begin_slice(self) except -1:
+        cdef int64_t now = self.clock()
+        if now >= self.exchange.fence_at and self.exchange.fence_at:
+            self.exchange.overdue()         # a pause may have been long: first of all, is this node still an owner?
+        self.exchange.now = self.looked = now
+        self.slice_end = now + self.slice_ns
+        self.countdown = self.stride
+        return 0
+
+    cdef int look(self) except -1:
+        cdef int64_t now = self.clock()
+        if now >= self.exchange.fence_at and self.exchange.fence_at:
+            self.exchange.overdue()
+        if now - self.looked > self.slice_ns >> 3:
+            self.stride = 1
+        elif self.stride < LONGEST_STRIDE:
+            self.stride *= 2
+        self.exchange.now = self.looked = now
+        self.countdown = self.stride if now < self.slice_end else 1
+        return now >= self.slice_end
+
+    cdef int join_turn(self) except -1:
+        if not self.scheduled:          # _run goes behind all that is ready in this turn: it ends the slice
+            self.begin_slice()
+            self.schedule()
+        return 0
+
+    cdef int turn_over(self) except -1:
+        self.join_turn()
+        return self.slice_over()
