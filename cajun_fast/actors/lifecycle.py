@@ -1,0 +1,392 @@
+"""The keeper: starts, judges, recovers and stops the cells of one system. Cells ask it on their slow paths.
+
+Laws: whatever is begun ends, in bounded time; each task has its owner here; children end before their parents;
+hooks run with their actor as the running one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from cajun_fast._core.cell import Cell
+from cajun_fast._core.lane import Exchange
+from cajun_fast._core.turns import Dispatcher
+from cajun_fast.actors.actor import Actor
+from cajun_fast.actors.dead_letters import Throttle
+from cajun_fast.actors.ids import IdStrategy, check_id, random_ids
+from cajun_fast.actors.props import Props, take_props
+from cajun_fast.actors.recipe import Kind, Recipe, kind_of
+from cajun_fast.actors.registry import type_props
+from cajun_fast.actors.roster import Roster
+from cajun_fast.actors.settings import ActorSettings
+from cajun_fast.actors.supervision import Directive, RestartLedger
+from cajun_fast.actors.timers import Timer, cancel_all
+from cajun_fast.errors import ActorAlreadyExistsError, ActorNotFoundError, NotRunningError
+from cajun_fast.pid import Pid
+from cajun_fast.ports import Ports
+
+logger = logging.getLogger("cajun_fast.actors")
+GRACE = 1.0  # seconds that a cancelled handler has for its clean-up
+
+
+class Keeper:
+    """Everything slow in the life of an actor."""
+
+    def __init__(self, exchange: Exchange, settings: ActorSettings, ports: Ports, view: Any) -> None:
+        self.view = view
+        self.cells = Roster(exchange)
+        self.stuck: list[str] = []
+        self.closing = False
+        self._exchange = exchange
+        self._settings = settings
+        self._defaults = Props(settings.mailbox_capacity, settings.mailbox_policy, settings.supervision)
+        self._clock = ports.clock
+        self._ids: IdStrategy = settings.ids or random_ids(ports.random)
+        self._children_made = 0
+        self._shared: weakref.WeakValueDictionary[Kind, Recipe] = weakref.WeakValueDictionary()
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        self._ending: dict[str, asyncio.Task[None]] = {}
+        self._pauses: dict[str, asyncio.Future[None]] = {}
+        self._throttle = Throttle(ports.clock, settings.dead_letters_logged_per_second)
+        self.dispatcher = Dispatcher(
+            exchange, self, time_slice=settings.time_slice, batch=settings.batch, timing=settings.timing
+        )
+
+    # ---- Start ---------------------------------------------------------------------------------------------
+
+    def make(
+        self,
+        target: Any,
+        actor_id: str | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent: Cell | None = None,
+        *,
+        reserved: bool = False,
+    ) -> Cell:
+        """A cell that takes messages and does not handle them yet; raises with nothing left behind."""
+        if self.closing:
+            raise NotRunningError(
+                f"node {self._exchange.node_id!r} is stopping: nothing can be spawned on it"
+            )
+        recipe = self._recipe(target, args, kwargs)
+        actor_id = check_id(self._ids(recipe.kind.name) if actor_id is None else actor_id, reserved=reserved)
+        self._check_free(actor_id)
+        instance, receive, bare = recipe.make()
+        self._check_free(actor_id)  # the constructor may have taken it
+        cell = Cell(self.dispatcher, self._exchange.pid(actor_id), recipe, parent)
+        self._bind(cell, instance, receive, bare)
+        if parent is not None:
+            parent.children = parent.children or {}
+            parent.children[actor_id] = cell
+        self.cells.join(cell)
+        return cell
+
+    def _recipe(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recipe:
+        """How to make it; those that are spawned without arguments share one for their type."""
+        if args or kwargs:
+            props = take_props(kwargs).over(type_props(target)).over(self._defaults)
+            return Recipe(target, kind_of(target), args, kwargs, props)
+        kind = kind_of(target)
+        recipe = self._shared.get(kind)
+        if recipe is None or recipe.target is not target:
+            recipe = Recipe(target, kind, (), {}, type_props(target).over(self._defaults))
+            self._shared[kind] = recipe
+        return recipe
+
+    def _check_free(self, actor_id: str) -> None:
+        if actor_id in self.cells:
+            raise ActorAlreadyExistsError(actor_id, self._exchange.node_id)
+
+    def _bind(self, cell: Cell, instance: Any, receive: Callable[..., Any], bare: bool) -> None:
+        if isinstance(instance, Actor):
+            instance._cell = cell
+        cell.bind(instance, receive, bare)
+
+    def begin(self, cell: Cell) -> asyncio.Task[None] | None:
+        """Start it: at once, or by the returned task, which raises what ``pre_start`` raises."""
+        if "pre_start" not in cell.recipe.kind.hooks:
+            cell.run_now()
+            return None
+        task = self.dispatcher.task(self._start(cell), cell.pid, f"start {cell.id}")
+        self._starting[cell.id] = task
+        task.add_done_callback(lambda task: self._started(cell, task))
+        return task
+
+    async def _start(self, cell: Cell) -> None:
+        await self._hook(cell, "pre_start")
+        if cell.state == "starting":
+            cell.run_now()
+
+    def _started(self, cell: Cell, task: asyncio.Task[None]) -> None:
+        """Not in ``_start``: a task that is cancelled before its first step runs nothing of it."""
+        self._starting.pop(cell.id, None)
+        if task.cancelled() or task.exception() is not None:
+            self.stop(cell, said_goodbye=True)
+
+    async def started(self, cell: Cell, task: asyncio.Task[None]) -> None:
+        """Wait for the start; where it fails, until nothing of it is left."""
+        try:
+            await task
+        except Exception:
+            if (end := self.stop(cell, said_goodbye=True)) is not None:
+                await asyncio.shield(end)
+            raise
+
+    def spawn_child(
+        self, parent: Cell, target: Any, name: str | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[str, asyncio.Task[None] | None]:
+        """Begin a child: its id, and the task that starts it, if it takes one. A failed start is logged too."""
+        if parent.state in ("stopping", "stopped"):
+            raise NotRunningError(f"actor {parent.id!r} is stopping: it cannot have more children")
+        if name is None:
+            self._children_made += 1
+            name = f"{kind_of(target).name}-{self._children_made}"
+        reserved = parent.id.startswith("cajun:")
+        cell = self.make(target, f"{parent.id}/{check_id(name)}", args, kwargs, parent, reserved=reserved)
+        task = self.begin(cell)
+        if task is not None:
+            task.add_done_callback(lambda task: log_failed_start(cell.id, task))
+        return cell.id, task
+
+    async def _hook(self, cell: Cell, name: str, *args: Any) -> None:
+        if name in cell.recipe.kind.hooks:
+            done = getattr(cell.instance, name)(*args)
+            if inspect.isawaitable(done):
+                await done
+
+    # ---- Failures ------------------------------------------------------------------------------------------
+
+    def judge(self, cell: Cell, error: BaseException, message: Any, told: bool) -> bool:
+        """What is to happen after a handler raised; True: restart. ``told``: an asker has the error."""
+        directive = cell.recipe.supervision.directive(error)
+        self._log_failure(cell, error, message, directive, quiet=told and directive is Directive.RESUME)
+        return self._apply(cell, directive, error, message)
+
+    def _apply(self, cell: Cell, directive: Directive, error: BaseException, message: Any) -> bool:
+        if cell.state not in ("running", "suspended") or directive is Directive.RESUME:
+            return False
+        if directive is Directive.RESTART:
+            if self._may_restart(cell):
+                self._restart_siblings(cell, error, message)
+                return True
+            directive = cell.recipe.supervision.then
+        self._give_up(cell, directive, error, message)
+        return False
+
+    def _may_restart(self, cell: Cell) -> bool:
+        cell.restarts = cell.restarts or RestartLedger()
+        return bool(cell.restarts.spend(cell.recipe.supervision, self._clock.now_ns()))
+
+    def _restart_siblings(self, cell: Cell, error: BaseException, message: Any) -> None:
+        if cell.recipe.supervision.all_for_one and cell.parent is not None:
+            for sibling in tuple((cell.parent.children or {}).values()):
+                if sibling is not cell:
+                    sibling.recover_from(error, message)
+
+    def _give_up(self, cell: Cell, directive: Directive, error: BaseException, message: Any) -> None:
+        """Stop it, or let its parent's strategy decide; a parent that resumes lets the child resume."""
+        parent = cell.parent
+        if directive is Directive.ESCALATE and parent is not None:
+            directive = parent.recipe.supervision.directive(error)
+            if directive is Directive.RESUME and cell.state != "restarting":
+                return
+            if self._apply(parent, directive, error, message):
+                parent.recover_from(error, message)
+        self.stop(cell)
+
+    async def recover(self, cell: Cell, error: BaseException, message: Any) -> None:
+        """Restart: runs in the pump of the cell, which goes on with the mailbox afterwards."""
+        await self._pause(cell)
+        await self._end_children(cell)
+        cancel_all(cell)
+        if cell.state != "restarting":
+            return
+        try:
+            await self._hook(cell, "pre_restart", error, message)
+        except Exception:
+            logger.exception("pre_restart of actor %r failed; it is restarted all the same", cell.id)
+        while cell.state == "restarting":
+            try:
+                self._bind(cell, *cell.recipe.make())
+                await self._hook(cell, "pre_start")
+            except Exception as failure:
+                await self._restart_failed(cell, failure, message)
+            else:
+                if cell.state == "restarting":
+                    cell.run_now()
+
+    async def _restart_failed(self, cell: Cell, failure: Exception, message: Any) -> None:
+        self._log_failure(cell, failure, message, Directive.RESTART, quiet=False)
+        if self._may_restart(cell):
+            await self._pause(cell)
+        elif cell.state == "restarting":
+            self._give_up(cell, cell.recipe.supervision.then, failure, message)
+
+    async def _pause(self, cell: Cell) -> None:
+        """The delay before a restart; a stop ends it at once."""
+        delay = cell.restarts.delay if cell.restarts is not None else 0.0
+        if delay > 0 and cell.state == "restarting":
+            loop = self._exchange.loop
+            pause = self._pauses[cell.id] = loop.create_future()
+            timer = loop.call_later(delay, end_pause, pause)
+            try:
+                await pause
+            finally:
+                timer.cancel()
+                del self._pauses[cell.id]
+
+    def _log_failure(
+        self, cell: Cell, error: BaseException, message: Any, directive: Directive, *, quiet: bool
+    ) -> None:
+        skipped = None if quiet else self._throttle.pass_one()
+        if skipped is None:
+            return
+        logger.error(
+            "actor %r raised on a %s: %s%s",
+            cell.id,
+            type(message).__name__,
+            directive.name.lower(),
+            f" ({skipped} more failures were not logged)" if skipped else "",
+            exc_info=error,
+            extra={"actor": cell.id},
+        )
+
+    # ---- Stop ----------------------------------------------------------------------------------------------
+
+    def stop(self, cell: Cell, *, said_goodbye: bool = False) -> asyncio.Task[None] | None:
+        """Begin to stop it, children first; the task that does so, or None where it has been done."""
+        if cell.id in self._ending or cell.state == "stopped":
+            return self._ending.get(cell.id)
+        self.cells.leave(cell)
+        resting = cell.is_resting
+        cell.stop_taking()
+        if pause := self._pauses.get(cell.id):
+            end_pause(pause)
+        if resting and not cell.children and "post_stop" not in cell.recipe.kind.hooks:
+            self._bury(cell)
+            return None
+        task = self.dispatcher.task(self._end(cell, said_goodbye), cell.pid, f"stop {cell.id}")
+        self._ending[cell.id] = task
+        return task
+
+    def stop_from(self, cell: Cell, pid: Pid | None) -> None:
+        """For ``context.stop``: itself or a descendant."""
+        if pid is None or pid.id == cell.id:
+            self.stop(cell)
+            return
+        other = self.cells.get(pid.id)
+        if other is None:
+            raise ActorNotFoundError(f"there is no actor {pid.id!r} on this node to stop", pid.id)
+        if cell not in ancestors(other):
+            raise ValueError(f"actor {cell.id!r} may stop itself and its descendants, not {pid.id!r}")
+        self.stop(other)
+
+    async def _end(self, cell: Cell, said_goodbye: bool) -> None:
+        try:
+            await self._end_children(cell)
+            cancel_all(cell)
+            await self._quiet(cell)
+            if not said_goodbye:
+                await self._say_goodbye(cell)
+        finally:
+            self._bury(cell)
+
+    async def _end_children(self, cell: Cell) -> None:
+        children = reversed(tuple((cell.children or {}).values()))
+        ends = [task for child in children if (task := self.stop(child)) is not None]
+        if ends:
+            await asyncio.wait(ends)
+
+    async def _quiet(self, cell: Cell) -> None:
+        """Wait until its handler has ended; past the time for that, cancel it."""
+        start = self._starting.get(cell.id)
+        task = start or cell.task
+        if task is None or task.done():
+            return
+        if start is not None:
+            start.cancel()
+        _, pending = await asyncio.wait({task}, timeout=self._settings.stop_timeout)
+        if pending:
+            logger.warning(
+                "actor %r has not ended its handler in %g s: cancelled", cell.id, self._settings.stop_timeout
+            )
+            task.cancel()
+            _, pending = await asyncio.wait({task}, timeout=GRACE)
+        if pending:
+            self.stuck.append(cell.id)
+            logger.error("actor %r does not let itself be cancelled: left behind", cell.id)
+
+    async def _say_goodbye(self, cell: Cell) -> None:
+        try:
+            await asyncio.wait_for(self._hook(cell, "post_stop"), self._settings.stop_timeout)
+        except TimeoutError:
+            logger.error(
+                "post_stop of actor %r took over %g s: cancelled", cell.id, self._settings.stop_timeout
+            )
+        except Exception:
+            logger.exception("post_stop of actor %r failed", cell.id)
+
+    def _bury(self, cell: Cell) -> None:
+        if cell.state == "stopped":
+            return
+        cancel_all(cell)
+        cell.close()
+        self.cells.forget(cell)
+        self._ending.pop(cell.id, None)
+        if cell.parent is not None and cell.parent.children:
+            cell.parent.children.pop(cell.id, None)
+        self._exchange.router.actor_stopped(cell.id)
+
+    async def stop_all(self, timeout: float) -> list[str]:
+        """Stop every actor within ``timeout`` seconds; the ids of those that would not."""
+        self.closing = True
+        tops = [cell for cell in self.cells.cells() if cell.parent is None]
+        ends = [task for cell in reversed(tops) if (task := self.stop(cell)) is not None]
+        if ends:
+            _, pending = await asyncio.wait(ends, timeout=timeout)
+            if pending:
+                await self._abandon()
+        return self.stuck
+
+    async def _abandon(self) -> None:
+        running = {cell.task for cell in self.cells.cells() if cell.task is not None}
+        self.stuck.extend(self.cells)
+        for task in (tasks := {*self._ending.values(), *self._starting.values(), *running}):
+            task.cancel()
+        await asyncio.wait(tasks, timeout=GRACE)
+        for cell in self.cells.cells():
+            self._bury(cell)
+
+    # ---- Timers --------------------------------------------------------------------------------------------
+
+    def schedule(self, cell: Cell, delay: float, message: Any, interval: float | None) -> Timer:
+        """For ``context.schedule``."""
+        if cell.state in ("stopping", "stopped"):
+            raise NotRunningError(f"actor {cell.id!r} is stopping: it cannot schedule {message!r}")
+        return Timer(self._exchange.loop, cell, delay, message, interval)
+
+
+def ancestors(cell: Cell) -> list[Cell]:
+    """The parent, its parent and so on."""
+    found = []
+    parent = cell.parent
+    while parent is not None:
+        found.append(parent)
+        parent = parent.parent
+    return found
+
+
+def end_pause(pause: asyncio.Future[None]) -> None:
+    if not pause.done():
+        pause.set_result(None)
+
+
+def log_failed_start(actor_id: str, task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("child %r did not start", actor_id, exc_info=error, extra={"actor": actor_id})

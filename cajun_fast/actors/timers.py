@@ -1,0 +1,73 @@
+"""Messages that an actor sends itself later.
+
+Laws: a timer belongs to its cell, which ends it; the loop keeps the time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from cajun_fast._core.cell import Cell
+
+
+class Timer:
+    """A message that will be told to the actor that scheduled it, once or again and again."""
+
+    __slots__ = ("_at", "_cell", "_handle", "_loop", "interval", "message")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, cell: Cell, delay: float, message: Any, interval: float | None
+    ) -> None:
+        if not delay >= 0:
+            raise ValueError(f"delay={delay!r} is no time to wait: give seconds, 0 or more")
+        if interval is not None and not interval > 0:
+            raise ValueError(f"interval={interval!r} is no period: give seconds above 0, or None for once")
+        self.message = message
+        self.interval = interval
+        self._cell = cell
+        self._loop = loop
+        self._at = loop.time() + delay
+        self._handle: asyncio.TimerHandle | None = loop.call_at(self._at, self._fire)
+        if cell.timers is None:
+            cell.timers = set()
+        cell.timers.add(self)
+
+    @property
+    def active(self) -> bool:
+        """Whether it will still fire."""
+        return self._handle is not None
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until it fires next; 0 where it is due or has ended."""
+        return max(0.0, self._at - self._loop.time()) if self._handle is not None else 0.0
+
+    def cancel(self) -> None:
+        """End it. A message that stands in the mailbox already is handled all the same."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._end()
+
+    def _end(self) -> None:
+        self._handle = None
+        if self._cell.timers is not None:
+            self._cell.timers.discard(self)
+
+    def _fire(self) -> None:
+        if self.interval is None:
+            self._end()
+        else:
+            now = self._loop.time()
+            self._at += self.interval
+            if self._at <= now:  # the loop was held up: beats that were missed are left out
+                self._at = now + self.interval
+            self._handle = self._loop.call_at(self._at, self._fire)
+        self._cell.tell_self(self.message)
+
+
+def cancel_all(cell: Cell) -> None:
+    """End the timers of a cell."""
+    for timer in tuple(cell.timers or ()):
+        timer.cancel()
+    cell.timers = None
