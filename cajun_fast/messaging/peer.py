@@ -1,0 +1,276 @@
+"""One peer: its link, the connection that carries it, and the work of getting one.
+
+    wanted ──▶ dial ──▶ handshake ──▶ up ──▶ lost ──▶ dial …      (pauses jittered and growing; the breaker watches)
+
+Laws: at most one connection carries the link. Each has an era, the higher of the counts that both sides said of their
+connections so far: of two connections the one of the later era stands, and of one era the one that the smaller node id
+dialled; both sides judge alike, whatever order they learn of them in. A newer incarnation ends the old link; an older
+one is refused. The breaker counts what the peer fails at, never our own stop; failures close together count once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from cajun_fast._core.breaker import CircuitBreaker, State
+from cajun_fast.errors import CircuitBreakerOpenError, HandshakeError
+from cajun_fast.messaging.handshake import Hello, Refusal, Refused, Resume
+from cajun_fast.ports import Address
+
+if TYPE_CHECKING:
+    from cajun_fast.messaging.connection import Connection
+    from cajun_fast.messaging.system import MessagingSystem
+
+log = logging.getLogger("cajun_fast.messaging")
+
+
+class Peer:
+    """What the messaging system knows of one other node."""
+
+    def __init__(self, system: MessagingSystem, node: str) -> None:
+        self.system = system
+        self.node = node
+        self.incarnation: int | None = None
+        self.addresses: tuple[Address, ...] = ()
+        self.established = 0
+        self.connection: Connection | None = None
+        self.breaker = CircuitBreaker(
+            f"node-{node}", system.settings.failure_threshold, system.settings.reset_timeout
+        )
+        self.link = system.make_link(node, None)
+        self._task: asyncio.Task[None] | None = None
+        self._dialled: Connection | None = None
+        self._wake = asyncio.Event()
+        self._peer_stream = (
+            0  # of the peer's lane that this link's connections carried; a new one means that it forgot
+        )
+        self._failed_at = 0  # ns: the last failure that the breaker was told of
+        self.version = 0  # of the protocol, as agreed on the last connection
+        self.features = 0
+        self.down_since = system.now()
+
+    # ---- the connection --------------------------------------------------------------------------------------
+
+    def want(self) -> None:
+        """Have a connection made, unless there is one or it is being made."""
+        if self._task is None and self.connection is None and self.addresses and not self.system.stopping:
+            self._task = self.system.start_task(self._connect(), f"dial {self.node}")
+            self._task.add_done_callback(self._dial_ended)
+
+    def _dial_ended(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if not task.cancelled() and task.exception() is not None:
+            log.error("dialling node %s failed", self.node, exc_info=task.exception())
+        elif self.connection is None and self.established:
+            self.want()  # it was lost in the turn of the loop in which it stood
+
+    async def _connect(self) -> None:
+        settings, pause = self.system.settings, self.system.settings.first_pause
+        while self.connection is None:
+            ticket = self.breaker.acquire(self.system.now())
+            if not ticket:
+                await self._rest(self.breaker.remaining_ns(self.system.now()) / 1e9)
+                continue
+            try:
+                await self._dial_once()
+                self.breaker.record_success(ticket)
+            except Refused as error:
+                self._note_refusal(error, ticket)
+            except (OSError, HandshakeError) as error:
+                self._note_failure(ticket)
+                log.info("node %s cannot be reached: %s", self.node, error or type(error).__name__)
+            except BaseException:
+                self.breaker.record_abandoned(ticket, self.system.now())
+                raise
+            self._set_refusal()
+            if self.connection is None:
+                await self._rest(self.system.random.uniform(pause / 2, pause))
+                pause = min(2 * pause, settings.longest_pause)
+
+    def _note_refusal(self, error: Refused, ticket: int) -> None:
+        if error.code is Refusal.SIMULTANEOUS:
+            self.breaker.record_abandoned(ticket, self.system.now())
+            return
+        self._note_failure(ticket)
+        log.warning("node %s refused the connection: %s", self.node, error.reason)
+
+    def _note_failure(self, ticket: int) -> None:
+        now = self.system.now()
+        spacing = self.system.settings.failure_spacing * 1e9
+        if self.breaker.state == State.CLOSED and self._failed_at and now - self._failed_at < spacing:
+            self.breaker.record_abandoned(ticket, now)
+            return
+        self._failed_at = now
+        self.breaker.record_failure(ticket, now)
+
+    async def _rest(self, seconds: float) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _dial_once(self) -> None:
+        """Try each address in turn; raises the last one's error."""
+        error: BaseException = HandshakeError(f"node {self.node!r} has no address")
+        for address in self.addresses:
+            try:
+                connection = await self.system.dial(address, self)
+            except OSError as failure:
+                error = failure
+                continue
+            self._dialled = connection
+            try:
+                async with asyncio.timeout(self.system.settings.handshake_timeout):
+                    await connection.settled
+                return
+            except TimeoutError as failure:
+                raise HandshakeError(
+                    f"no handshake within {self.system.settings.handshake_timeout} s"
+                ) from failure
+            finally:
+                self._dialled = None
+                if connection is not self.connection:
+                    connection.abort()
+        raise error
+
+    def _set_refusal(self) -> None:
+        if self.connection is None and not self.breaker.allows(self.system.now()):
+            self.link.park(self._breaker_error)
+        else:
+            self.link.park(None)
+
+    def _breaker_error(self, target: str) -> CircuitBreakerOpenError:
+        left = self.breaker.remaining_ns(self.system.now()) / 1e9
+        return CircuitBreakerOpenError(
+            f"circuit breaker {self.breaker.name!r} is open for another {left:.1f} s: node {self.node!r} failed "
+            f"{self.breaker.failure_threshold} times in a row; actor {target!r} lives there",
+            self.node,
+            target,
+        )
+
+    # ---- the handshake's questions ----------------------------------------------------------------------------
+
+    def hello(self) -> Hello:
+        """What this node says of itself to this peer."""
+        return self.system.hello(self.node, self.link.stream, self.established)
+
+    def judge(self, hello: Hello, *, dialled: bool) -> None:
+        """Whether to talk to who says ``hello``; raises Refused. Settles which incarnation the link is for."""
+        known = self.link.incarnation if self.link.incarnation is not None else self.incarnation
+        if known is not None and hello.incarnation < known:
+            raise Refused(
+                Refusal.STALE,
+                f"incarnation {hello.incarnation} of node {self.node!r} is over, {known} is known: "
+                "the process must stop or join anew",
+            )
+        if not dialled and self._mine_stands(hello):
+            raise Refused(Refusal.SIMULTANEOUS, f"node {self.system.node_id!r} is dialling already")
+        if self.link.incarnation is not None and hello.incarnation > self.link.incarnation:
+            self.renew(f"incarnation {hello.incarnation} took the place of {self.link.incarnation}")
+        elif self._peer_stream not in (0, hello.stream):
+            self.renew("it lost what it knew of this node")
+        self.link.incarnation = hello.incarnation
+
+    def _mine_stands(self, hello: Hello) -> bool:
+        if self.connection is not None:  # it may have seen ours die before we did
+            return hello.established < self.established and hello.incarnation == self.link.incarnation
+        return self._dialled is not None and self._dialled.said_hello and self.system.node_id < self.node
+
+    def resume(self) -> Resume:
+        """What this side knows of the peer's lane."""
+        return Resume(self.link.inbound.stream, self.link.inbound.watermark)
+
+    def take(self, connection: Connection, era: int) -> bool:
+        """The handshake is done: this connection carries the link from now on, unless a better one does."""
+        old = self.connection
+        if old is not None and old is not connection:
+            if self._rank(old) > (era, self._dialled_by_smaller(connection)):
+                return False
+            old.abort()
+        connection.era = era
+        self._peer_stream = connection.hello.stream if connection.hello is not None else 0
+        self.connection = connection
+        self.established = max(self.established, era + 1)
+        self._failed_at = 0
+        self.breaker.reset()
+        self._set_refusal()
+        connection.start(self.link)
+        self._wake.set()
+        self.system.on_up(self)
+        return True
+
+    def _rank(self, connection: Connection) -> tuple[int, bool]:
+        return connection.era, self._dialled_by_smaller(connection)
+
+    def _dialled_by_smaller(self, connection: Connection) -> bool:
+        return connection.dialled == (self.system.node_id < self.node)
+
+    def lost(self, connection: Connection, error: Exception | None) -> None:
+        """A connection has ended."""
+        if self.connection is not connection:
+            return
+        self.connection = None
+        self.down_since = self.system.now()
+        if not self.system.stopping:
+            log.info("the connection to node %s is gone: %s", self.node, error or "closed by the peer")
+            self.system.on_down(self)
+            self.want()
+
+    # ---- incarnations ----------------------------------------------------------------------------------------
+
+    def renew(self, reason: str) -> None:
+        """End the link and begin another: what stood in the old one is settled."""
+        old, self.link = self.link, self.system.make_link(self.node, None)
+        self.established = self._peer_stream = 0
+        if self.connection is not None:
+            self.connection.abort()
+            self.connection = None
+        old.end(reason)
+
+    def learn(self, incarnation: int, addresses: tuple[Address, ...]) -> None:
+        """Membership says: this incarnation lives there."""
+        if self.link.incarnation is not None and incarnation > self.link.incarnation:
+            self.renew(f"incarnation {incarnation} took the place of {self.link.incarnation}")
+        if self.incarnation != incarnation:
+            self.breaker.reset()
+            self._failed_at = 0
+            self._set_refusal()
+        self.incarnation = incarnation
+        self.addresses = addresses
+        self._wake.set()
+        if self.link.unsettled:
+            self.want()
+
+    async def close(self, reason: str) -> None:
+        """Gone for good: settle everything."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if self.connection is not None:
+            self.connection.close()
+            self.connection = None
+        self.link.end(reason)
+
+    def beat(self, now: int, *, fair: bool) -> None:
+        """Called at each heartbeat: a silent connection is dropped, an idle one shows life. ``fair``: this node was
+        awake to hear what came."""
+        self.link.tick(now)
+        connection, limit = self.connection, self.system.settings.heartbeat_timeout * 1e9
+        if connection is None:
+            if self.link.unsettled:
+                self.want()
+            self._set_refusal()
+            return
+        if now - connection.heard_ns > limit and fair:
+            self.system.judge_silence(self, connection)
+        if now - connection.sent_ns > self.system.heartbeat * 0.5e9:
+            self.link.ping()
+
+    @property
+    def is_stranger(self) -> bool:
+        """Known by its own word only, and not to membership."""
+        return self.incarnation is None

@@ -1,0 +1,310 @@
+"""The messaging system of a node: who its peers are, and one link to each.
+
+Laws: which nodes exist is told from outside (add_node, remove_node); links are made on first use and live until their
+peer's incarnation ends. One timer beats for all links. Connections from strangers are bounded in number and time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from cajun_fast._core.breaker import CircuitBreaker
+from cajun_fast._core.codec import Serializer
+from cajun_fast._core.lane import Exchange
+from cajun_fast._core.link import Link
+from cajun_fast._core.ports import Replies
+from cajun_fast._core.turns import Dispatcher
+from cajun_fast.errors import NodeUnavailableError, NotRunningError
+from cajun_fast.messaging.connection import Connection
+from cajun_fast.messaging.handshake import Hello, Refusal, Refused
+from cajun_fast.messaging.link_ports import LinkPorts
+from cajun_fast.messaging.peer import Peer
+from cajun_fast.messaging.serializer import make_codec
+from cajun_fast.messaging.settings import LinkSettings
+from cajun_fast.ports import Address, Listener, Ports
+
+SETTLE_STEP = 0.005  # seconds between two looks at what is owed, while stopping
+
+log = logging.getLogger("cajun_fast.messaging")
+
+Watcher = Callable[[str, int], None]
+
+
+def _nothing(node: str, incarnation: int) -> None:
+    pass
+
+
+class MessagingSystem:
+    """Links to other nodes. ``new_home(actor_id)`` gives the node an actor is known to have moved to, or None."""
+
+    def __init__(
+        self,
+        node_id: str,
+        incarnation: int,
+        cluster: str,
+        exchange: Exchange,
+        dispatcher: Dispatcher,
+        ports: Ports,
+        settings: LinkSettings | None = None,
+        *,
+        serializer: Serializer | None = None,
+        client: bool = False,
+        new_home: Callable[[str], str | None] = lambda actor_id: None,
+    ) -> None:
+        self.node_id, self.incarnation, self.cluster = node_id, incarnation, cluster
+        self.exchange, self.dispatcher = exchange, dispatcher
+        self.loop: asyncio.AbstractEventLoop = exchange.loop
+        self.settings = settings or LinkSettings()
+        self.serializer = serializer or make_codec(exchange)
+        exchange.encode, exchange.decode = self.serializer.encode, self.serializer.decode
+        self.random = ports.random
+        self.client = client
+        self.new_home = new_home
+        self.stopping = False
+        self.heartbeat = self.settings.heartbeat_timeout / 4
+        #: Told when a peer's connection is lost or stands again: (node, incarnation).
+        self.on_suspect: Watcher = _nothing
+        self.on_reachable: Watcher = _nothing
+        self.now = ports.clock.now_ns
+        self._network = ports.network
+        self._listener: Listener | None = None
+        self._peers: dict[str, Peer] = {}
+        self._handshakes: dict[Connection, asyncio.TimerHandle] = {}
+        self._connections: set[Connection] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_stream = self.random.getrandbits(32) << 16 | 1
+        self.turned_down = 0
+        self._beat_ns = self.now()
+
+    # ---- life ------------------------------------------------------------------------------------------------
+
+    async def start(self, host: str, port: int) -> Address:
+        """Listen; returns the true address. Raises ConfigError for one that cannot be had."""
+        self._listener = await self._network.listen(host, port, lambda: Connection(self, None))
+        self._beat()
+        return self._listener.address
+
+    async def stop(self) -> None:
+        """Wait a while until what was accepted is settled, then close all connections; what is left is settled as
+        lost."""
+        if self.stopping:
+            return
+        self.stopping = True
+        if self._listener is not None:
+            self._listener.close()
+            await self._listener.wait_closed()
+        await self._settle_links()
+        if self._timer is not None:
+            self._timer.cancel()
+        for peer in list(self._peers.values()):
+            peer.link.goodbye("stopping")
+            await peer.close(f"node {self.node_id!r} stopped")
+        self._peers.clear()
+        for connection in list(self._connections):
+            connection.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _settle_links(self) -> None:
+        """Until each link that has a connection owes and is owed nothing, or the time for it is over."""
+        end = self.loop.time() + self.settings.stop_timeout
+        while self.loop.time() < end:
+            if not any(
+                peer.link.is_up and (peer.link.unsettled or peer.link.owes) for peer in self._peers.values()
+            ):
+                return
+            await asyncio.sleep(SETTLE_STEP)
+
+    def start_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """A task that ends with the system at the latest."""
+        task = self.loop.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _beat(self) -> None:
+        now = self.now()
+        fair = self._was_awake(now)
+        self.exchange.now = now
+        self.exchange.expire(now)
+        for peer in list(self._peers.values()):
+            peer.beat(now, fair=fair)
+            if peer.is_stranger and peer.connection is None:
+                self._forget_stranger(peer, now)
+        self._timer = self.loop.call_later(self.heartbeat, self._beat)
+
+    def _was_awake(self, now: int) -> bool:
+        """Whether the last beat was in time. If not, a handler has blocked this node, and what its peers sent lies
+        unread: their silence proves nothing yet."""
+        late, self._beat_ns = now - self._beat_ns > 2e9 * self.heartbeat, now
+        return not late
+
+    def _forget_stranger(self, peer: Peer, now: int) -> None:
+        if now - peer.down_since > self.settings.stranger_memory * 1e9:
+            del self._peers[peer.node]
+            self.start_task(peer.close("it was never a member and is gone"), f"forget {peer.node}")
+
+    # ---- membership ------------------------------------------------------------------------------------------
+
+    def add_node(self, node_id: str, incarnation: int, addresses: Iterable[Address]) -> None:
+        """That incarnation of the node lives there; a newer one takes an older one's place."""
+        if node_id == self.node_id:
+            return
+        peer = self._peers.get(node_id)
+        if peer is None:
+            peer = self._peers[node_id] = Peer(self, node_id)
+        elif peer.incarnation is not None and incarnation < peer.incarnation:
+            return
+        peer.learn(incarnation, tuple(addresses))
+
+    def remove_node(self, node_id: str, incarnation: int) -> None:
+        """That incarnation is gone for good: what it may have seen is told as unknown, the rest finds another way."""
+        peer = self._peers.get(node_id)
+        if peer is None or (peer.incarnation is not None and peer.incarnation > incarnation):
+            return
+        if peer.link.incarnation is not None and peer.link.incarnation > incarnation:
+            return
+        del self._peers[node_id]
+        self.start_task(peer.close("it left the cluster or was lost"), f"close {node_id}")
+
+    @property
+    def nodes(self) -> list[str]:
+        """Ids of the nodes that are known."""
+        return list(self._peers)
+
+    def link(self, node_id: str) -> Link:
+        """The link to a node, and a connection in the making. Raises NodeUnavailableError for one that is not known."""
+        if self.stopping:
+            raise NotRunningError(f"node {self.node_id!r} is stopped")
+        peer = self._peers.get(node_id)
+        if peer is None:
+            raise NodeUnavailableError(
+                f"no node {node_id!r} is known: it left, was lost or never joined", node_id
+            )
+        peer.want()
+        return peer.link
+
+    def peer(self, node_id: str) -> Peer | None:
+        """What is known of a node, for inspection."""
+        return self._peers.get(node_id)
+
+    def breaker(self, node_id: str) -> CircuitBreaker | None:
+        """A node's circuit breaker, None for an unknown node."""
+        peer = self._peers.get(node_id)
+        return None if peer is None else peer.breaker
+
+    def node_alive(self, node_id: str) -> bool | None:
+        """Whether it was heard from within the heartbeat limit; None where no connection says."""
+        peer = self._peers.get(node_id)
+        if peer is None or (peer.connection is None and peer.established == 0):
+            return None
+        return peer.connection is not None
+
+    async def ping(self, node_id: str, timeout: float = 1.0) -> None:
+        """Return once a connection to the node stands. Raises NodeUnavailableError after ``timeout`` seconds."""
+        self.link(node_id)
+        deadline = self.loop.time() + timeout
+        while self.node_alive(node_id) is not True:
+            if self.loop.time() >= deadline:
+                raise NodeUnavailableError(f"node {node_id!r} did not answer within {timeout} s", node_id)
+            await asyncio.sleep(min(0.01, timeout))
+
+    # ---- for peers and connections ----------------------------------------------------------------------------
+
+    def make_link(self, node: str, incarnation: int | None) -> Link:
+        """A fresh link; each has a lane number of its own."""
+        self._next_stream += 1
+        settings = self.settings
+        ports = LinkPorts(node, self.replies_for, self.new_home, self._on_bye, self.exchange.dead_letters)
+        return Link(
+            self.exchange, node, incarnation, self.serializer, ports, stream=self._next_stream,
+            window=settings.window_bytes, max_message=settings.max_message_bytes, max_bulk=settings.max_bulk_bytes,
+            max_names=settings.max_names, bulk_window=settings.bulk_window_bytes,
+        )  # fmt: skip
+
+    def replies_for(self, node: str) -> Replies:
+        """Where answers to asks of ``node`` go. Raises NodeUnavailableError for an unknown one."""
+        return self.exchange.asks if node == self.node_id else self.link(node).replies
+
+    def hello(self, target: str, stream: int, established: int) -> Hello:
+        """What this node says of itself."""
+        return Hello(
+            self.node_id, self.incarnation, self.cluster, target, stream, established,
+            self.random.randbytes(32), client=self.client,
+        )  # fmt: skip
+
+    def peer_for(self, hello: Hello) -> Peer:
+        """The peer that says hello; one that membership has not told of yet is taken in, without an address."""
+        peer = self._peers.get(hello.node)
+        if peer is None:
+            if self.stopping:
+                raise Refused(Refusal.STOPPING, f"node {self.node_id!r} is stopping")
+            strangers = sum(peer.is_stranger for peer in self._peers.values())
+            if strangers >= self.settings.max_strangers:
+                raise Refused(
+                    Refusal.LIMIT,
+                    f"{strangers} nodes that are no members are connected already: raise max_strangers",
+                )
+            peer = self._peers[hello.node] = Peer(self, hello.node)
+        return peer
+
+    async def dial(self, address: Address, peer: Peer) -> Connection:
+        """A connection on which our HELLO is on its way."""
+        connection = Connection(self, peer)
+        await self._network.dial(address, lambda: connection, timeout=self.settings.dial_timeout)
+        return connection
+
+    def opened(self, connection: Connection) -> None:
+        """A socket is open: its handshake has a bounded time."""
+        self._connections.add(connection)
+        if self.stopping or len(self._handshakes) >= self.settings.max_handshakes:
+            connection.abort()
+            return
+        limit = self.settings.handshake_timeout
+        self._handshakes[connection] = self.loop.call_later(limit, self._too_slow, connection)
+
+    def judge_silence(self, peer: Peer, connection: Connection) -> None:
+        """Nothing was heard for too long."""
+        log.warning("node %s was silent for %.1f s", peer.node, (self.now() - connection.heard_ns) / 1e9)
+        connection.abort()
+
+    def _too_slow(self, connection: Connection) -> None:
+        self._handshakes.pop(connection, None)
+        self.note_refusal(connection, f"no handshake within {self.settings.handshake_timeout} s")
+        connection.abort()
+
+    def settled(self, connection: Connection) -> None:
+        """A handshake is done."""
+        timer = self._handshakes.pop(connection, None)
+        if timer is not None:
+            timer.cancel()
+
+    def gone(self, connection: Connection) -> None:
+        """A socket is closed."""
+        self.settled(connection)
+        self._connections.discard(connection)
+
+    def note_refusal(self, connection: Connection, reason: str) -> None:
+        """A connection is turned down: counted, and logged at a rate that falls off."""
+        self.turned_down += 1
+        if self.turned_down < 20 or self.turned_down & (self.turned_down - 1) == 0:
+            log.warning(
+                "connection with %s ended: %s (%d so far)", connection.address, reason, self.turned_down
+            )
+
+    def on_up(self, peer: Peer) -> None:
+        """A peer's connection stands."""
+        log.debug("connected with node %s by %s", peer.node, peer.connection and peer.connection.kind)
+        self.on_reachable(peer.node, peer.link.incarnation or 0)
+
+    def on_down(self, peer: Peer) -> None:
+        """A peer's connection is gone."""
+        self.on_suspect(peer.node, peer.link.incarnation or 0)
+
+    def _on_bye(self, link: Link, reason: str) -> None:
+        log.debug("node %s says good-bye: %s", link.peer, reason)
