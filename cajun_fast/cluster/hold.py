@@ -1,0 +1,103 @@
+"""Going on as an owner while the metadata store is silent for everybody.
+
+Laws: a node whose lease runs out may go on only while every other member that it knows has promised, within
+the last half of a lease, to take nothing from anybody for a whole lease. A member promises only if the store
+does not answer it either. So whoever could take an actor over either has promised not to, or sees the store,
+and then nobody holds. A node that knows no other member holds nothing: it stands still until the store is
+back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from cajun_fast.clock import Clock
+from cajun_fast.cluster.tasks import Tasks
+from cajun_fast.errors import CajunError, MetadataStoreError
+from cajun_fast.metadata.store import MetadataStore
+
+log = logging.getLogger("cajun_fast.cluster")
+
+#: Parts of the lease: the pause between two rounds, a peer's look at the store, the wait for its answer, the
+#: hold.
+PAUSE, LOOK, ANSWER, HOLD = 1 / 8, 1 / 8, 1 / 5, 1 / 2
+
+#: Asks a node for its promise; raises CajunError if it does not answer.
+AskPromise = Callable[[str, float], Awaitable[bool]]
+
+
+class Hold:
+    """See the module's laws."""
+
+    def __init__(
+        self,
+        store: MetadataStore,
+        clock: Clock,
+        ttl: float,
+        *,
+        peers: Callable[[], Sequence[str]],
+        ask: AskPromise,
+        extend: Callable[[int], None],
+    ) -> None:
+        """``extend``: this node may act until that moment of the clock."""
+        self._store = store
+        self._clock = clock
+        self._ttl = ttl
+        self._peers = peers
+        self._ask = ask
+        self._extend = extend
+        self._promised_until_ns = 0
+        self._rounds: asyncio.Task[None] | None = None
+        self._tasks = Tasks("hold")
+
+    @property
+    def has_promised(self) -> bool:
+        """Whether this node must take nothing from anybody now."""
+        return self._clock.now_ns() < self._promised_until_ns
+
+    async def promise(self) -> bool:
+        """Give the promise if the store does not answer here either."""
+        try:
+            async with asyncio.timeout(self._ttl * LOOK):
+                await self._store.ping(self._ttl * LOOK)
+            return False
+        except (MetadataStoreError, TimeoutError):
+            self._promised_until_ns = self._clock.now_ns() + round(self._ttl * 1e9)
+            return True
+
+    def begin(self) -> None:
+        """The store has not answered this node: collect promises, again and again, until ``end``."""
+        if self._rounds is None:
+            self._rounds = self._tasks.start(self._collect(), "promises")
+
+    def end(self) -> None:
+        """The store answers."""
+        rounds, self._rounds = self._rounds, None
+        if rounds is not None:
+            rounds.cancel()
+
+    async def stop(self) -> None:
+        await self._tasks.stop()
+
+    async def _collect(self) -> None:
+        while True:
+            began = self._clock.now_ns()
+            if await self._all_promise():
+                self._extend(began + round(self._ttl * HOLD * 1e9))
+            await asyncio.sleep(self._ttl * PAUSE)
+
+    async def _all_promise(self) -> bool:
+        peers = self._peers()
+        if not peers:
+            return False
+        answers = await asyncio.gather(*(self._asked(peer) for peer in peers))
+        return all(answers)
+
+    async def _asked(self, peer: str) -> bool:
+        try:
+            return await self._ask(peer, self._ttl * ANSWER)
+        except CajunError as error:
+            log.info("node %r gave no promise: %s", peer, error)
+            return False

@@ -1,0 +1,326 @@
+"""What this node owns: claiming an id before its actor starts, giving it back after it has stopped.
+
+Laws: an actor runs here only while its record names this life of this node; the claim comes before the start
+and the release after the end. A claim whose start fails is given back. When a record turns out to name
+somebody else, the copy here is the loser: it is stopped and nothing is written. What a stopping node owned of
+a registered type stays in the directory, for the leader to have it started elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from cajun_fast._core.lane import Pid
+from cajun_fast.cluster.directory import Directory, Standing
+from cajun_fast.cluster.records import ActorRecord, Owner
+from cajun_fast.cluster.registrar import Registrar
+from cajun_fast.cluster.tasks import Tasks
+from cajun_fast.errors import (
+    ActorAlreadyExistsError,
+    ActorNotFoundError,
+    CajunError,
+    LeaseLostError,
+    MetadataStoreError,
+    NotRunningError,
+    SerializationError,
+)
+from cajun_fast.metadata.store import Compare
+
+log = logging.getLogger("cajun_fast.cluster")
+
+
+class Runtime(Protocol):
+    """What is needed of the actor system."""
+
+    async def spawn(self, target: Any, actor_id: str | None = None, /, *args: Any, **kwargs: Any) -> Pid: ...
+
+    async def stop_actor(self, actor_id: str) -> bool: ...
+
+
+class Arguments(Protocol):
+    """How constructor arguments become bytes and come back."""
+
+    def encode(self, message: Any) -> bytes: ...
+
+    def decode(self, data: bytes) -> Any: ...
+
+
+class Hosting:
+    """See the module's laws."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        registrar: Registrar,
+        directory: Directory,
+        arguments: Arguments,
+        owner: Owner,
+        may_own: Callable[[], bool],
+    ) -> None:
+        """``may_own``: whether this node holds its seat right now."""
+        self._runtime = runtime
+        self._registrar = registrar
+        self._directory = directory
+        self._arguments = arguments
+        self._may_own = may_own
+        self._claims = itertools.count(1)
+        self._starting: set[str] = set()
+        self._early: set[str] = set()
+        self._ending: dict[str, asyncio.Task[None]] = {}
+        self._tasks = Tasks("hosting")
+        self._stopping = False
+        self.owner = owner
+        self.owned: dict[str, Standing] = {}
+
+    def is_starting(self, actor_id: str) -> bool:
+        """Claimed, or about to be, and not yet running."""
+        return actor_id in self._starting or actor_id.partition("/")[0] in self._starting
+
+    def begin_stop(self) -> None:
+        """From now on actors that end keep their records, if another node can start them."""
+        self._stopping = True
+
+    async def stop(self) -> None:
+        """Wait for the releases under way: they end with the registrar's flush."""
+        self._stopping = True
+        await asyncio.gather(*self._ending.values(), return_exceptions=True)
+        await self._tasks.stop()
+
+    # ---- starting
+
+    def new_record(
+        self, type_name: str | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> ActorRecord:
+        """The claim of a new actor; SerializationError if its type is registered but its arguments cannot
+        travel.
+        """
+        if type_name is None:
+            return ActorRecord(owner=self.owner, claim=next(self._claims))
+        try:
+            arguments = self._arguments.encode([list(args), dict(kwargs)])
+        except SerializationError as exc:
+            raise SerializationError(
+                f"actor type {type_name!r} is registered, so another node must be able to start it, but its "
+                f"arguments cannot be encoded: {exc}; pass plain data, or register a type without a name"
+            ) from exc
+        return ActorRecord(owner=self.owner, claim=next(self._claims), type=type_name, arguments=arguments)
+
+    async def host(
+        self,
+        target: Any,
+        type_name: str | None,
+        actor_id: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Pid:
+        """Claim the id, then start the actor here.
+
+        Raises ActorAlreadyExistsError, MetadataStoreUnavailableError, and what its start raises (the id is
+        free then).
+        """
+        if actor_id in self._starting or actor_id in self.owned:
+            raise ActorAlreadyExistsError(actor_id, self.owner.node)
+        record = self.new_record(type_name, args, kwargs)
+        self._starting.add(actor_id)
+        try:
+            standing = await self._claim(actor_id, record)
+            return await self._start(standing, target, args, kwargs)
+        finally:
+            self._starting.discard(actor_id)
+
+    async def _claim(self, actor_id: str, record: ActorRecord) -> Standing:
+        try:
+            return await self._registrar.claim(actor_id, record)
+        except ActorAlreadyExistsError as error:
+            earlier = await self._own_earlier_life(actor_id, error.node)
+            if earlier is None:
+                raise
+            return await self._registrar.claim(actor_id, record, earlier.revision)
+
+    async def _own_earlier_life(self, actor_id: str, node: str) -> Standing | None:
+        """The record, if an earlier incarnation of this very node left it: that one is surely gone."""
+        if node != self.owner.node:
+            return None
+        standing = await self._directory.read(actor_id, fresh=True)
+        if standing is None:
+            return None
+        owner = standing.record.owner
+        return (
+            standing if owner.node == self.owner.node and owner.incarnation < self.owner.incarnation else None
+        )
+
+    async def _start(
+        self, standing: Standing, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Pid:
+        """Start what is claimed; if it does not start, the claim is given back."""
+        actor_id = standing.actor_id
+        if not self._may_own():
+            raise NotRunningError(
+                f"actor {actor_id!r} was not started: this node has lost its seat in the cluster"
+            )
+        self.owned[actor_id] = standing
+        self._early.discard(actor_id)
+        try:
+            pid = await self._runtime.spawn(target, actor_id, *args, **kwargs)
+        except BaseException:
+            self._give_back(actor_id)
+            raise
+        if actor_id in self._early:  # it has stopped already
+            self._early.discard(actor_id)
+            self._give_back(actor_id)
+        return pid
+
+    async def adopt(self, standing: Standing, target: Any, guards: tuple[Compare, ...]) -> Pid:
+        """Take over an actor of a lost node: (S, e) becomes (this node, e + 1) only if nothing has changed
+        meanwhile.
+
+        Raises LeaseLostError if the guards (the loser's absence) do not hold, ActorAlreadyExistsError if
+        somebody was quicker, and what its start raises.
+        """
+        actor_id, old = standing.actor_id, standing.record
+        if actor_id in self._starting or actor_id in self.owned:
+            raise ActorAlreadyExistsError(actor_id, self.owner.node)
+        args, kwargs = self._arguments.decode(old.arguments)
+        record = ActorRecord(
+            owner=self.owner,
+            claim=next(self._claims),
+            epoch=old.epoch + 1,
+            type=old.type,
+            arguments=old.arguments,
+            extra=old.extra,
+        )
+        self._starting.add(actor_id)
+        try:
+            taken = await self._registrar.claim(actor_id, record, standing.revision, guards)
+            return await self._start(taken, target, tuple(args), kwargs)
+        finally:
+            self._starting.discard(actor_id)
+
+    # ---- ending
+
+    async def end(self, actor_id: str) -> bool:
+        """Stop an actor of this node; returns when its id is free again (or the store's outage was told).
+
+        Raises MetadataStoreUnavailableError if the actor has stopped but its id could not be given back in
+        time.
+        """
+        stopped = await self._runtime.stop_actor(actor_id)
+        release = self._give_back(actor_id)
+        if release is not None:
+            await asyncio.shield(release)
+        return stopped
+
+    def actor_stopped(self, actor_id: str) -> None:
+        """The runtime says that a local actor is gone, for whatever reason."""
+        standing = self.owned.get(actor_id)
+        if standing is None:
+            return  # a child, or an actor that was never claimed
+        if actor_id in self._starting:
+            self._early.add(actor_id)  # its start looks after that
+            return
+        if self._stopping and standing.record.type is not None:
+            del self.owned[actor_id]
+            return
+        self._give_back(actor_id)
+
+    def _give_back(self, actor_id: str) -> asyncio.Task[None] | None:
+        standing = self.owned.pop(actor_id, None)
+        if standing is None:
+            return self._ending.get(actor_id)
+        task = self._tasks.start(self._release(standing), f"release {actor_id}")
+        if task is not None:
+            self._ending[actor_id] = task
+            task.add_done_callback(lambda done: self._ended(actor_id, done))
+        return task
+
+    def _ended(self, actor_id: str, task: asyncio.Task[None]) -> None:
+        if self._ending.get(actor_id) is task:
+            del self._ending[actor_id]
+
+    async def _release(self, standing: Standing) -> None:
+        try:
+            await self._registrar.release(standing)
+        except (LeaseLostError, NotRunningError) as error:
+            log.info("actor %r was not given back: %s", standing.actor_id, error)
+
+    # ---- losing
+
+    def on_moved(self, actor_id: str, standing: Standing | None, revision: int) -> None:
+        """The directory's watch: a record of ours that was changed by a later write of somebody else is lost."""
+        ours = self.owned.get(actor_id)
+        if ours is None or revision <= ours.revision:
+            return
+        if standing is None:
+            self.lose(actor_id, "its record was removed")
+        elif standing.record.owner != self.owner:
+            self.lose(actor_id, f"node {standing.record.owner.node!r} owns it now")
+        else:
+            self.owned[actor_id] = standing  # our own write, seen before its answer
+
+    def lose(self, actor_id: str, why: str) -> None:
+        """Stop the copy here and write nothing."""
+        if self.owned.pop(actor_id, None) is not None:
+            log.warning("actor %r is stopped here: %s", actor_id, why)
+            self._tasks.start(self._stop_copy(actor_id), f"stop {actor_id}")
+
+    async def _stop_copy(self, actor_id: str) -> None:
+        await self._runtime.stop_actor(actor_id)
+
+    async def sync(self) -> tuple[int, int]:
+        """After an outage: put claims back where nobody else took the actor; stop the copies that lost.
+
+        Returns how many stand and how many were lost. Raises MetadataStoreUnavailableError.
+        """
+        mine = list(self.owned.values())
+        results = await asyncio.gather(*(self._confirm(each) for each in mine), return_exceptions=True)
+        for result in results:
+            if isinstance(result, MetadataStoreError) and not isinstance(result, LeaseLostError):
+                raise result
+        kept = sum(result is True for result in results)
+        return kept, len(mine) - kept
+
+    async def _confirm(self, ours: Standing) -> bool:
+        actor_id = ours.actor_id
+        standing = await self._directory.read(actor_id, fresh=True)
+        if self.owned.get(actor_id) is not ours:
+            return False
+        if standing is not None and standing.revision == ours.revision and ours.record.owner == self.owner:
+            return True
+        if (
+            standing is not None
+            and standing.revision != ours.revision
+            and standing.record.owner != ours.record.owner
+        ):
+            self.lose(actor_id, f"node {standing.record.owner.node!r} took it over meanwhile")
+            return False
+        return await self._reclaim(ours, standing)
+
+    async def _reclaim(self, ours: Standing, standing: Standing | None) -> bool:
+        old = ours.record
+        record = ActorRecord(
+            owner=self.owner,
+            claim=next(self._claims),
+            epoch=old.epoch + 1,
+            type=old.type,
+            arguments=old.arguments,
+            extra=old.extra,
+        )
+        try:
+            taken = await self._registrar.claim(ours.actor_id, record, standing.revision if standing else 0)
+        except (ActorAlreadyExistsError, ActorNotFoundError) as error:
+            self.lose(ours.actor_id, str(error))
+            return False
+        if self.owned.get(ours.actor_id) is ours:
+            self.owned[ours.actor_id] = taken
+            return True
+        await self._registrar.release(taken)  # it stopped meanwhile: it must not be resurrected
+        return False
+
+
+def describe(error: BaseException) -> str:
+    """One line for a report."""
+    return str(error) if isinstance(error, CajunError) else f"{type(error).__name__}: {error}"

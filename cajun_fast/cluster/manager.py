@@ -1,0 +1,176 @@
+"""Looking at a live cluster and steering it.
+
+Laws: what is listed is read from the store, page by page at one revision, never gathered node by node; a
+result says what happened and why, not just whether.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cajun_fast.cluster.directory import Directory, Standing
+from cajun_fast.cluster.follow import entries
+from cajun_fast.cluster.host import decode_answer, host_id
+from cajun_fast.cluster.leader import Leadership
+from cajun_fast.cluster.records import NodeRecord
+from cajun_fast.config import NodeAddress
+from cajun_fast.errors import CajunError
+from cajun_fast.metadata.keys import KeySpace
+from cajun_fast.metadata.store import MetadataStore
+
+if TYPE_CHECKING:
+    from cajun_fast.cluster.system import ClusterActorSystem
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A living node. ``actors`` is its own count when it last renewed its record."""
+
+    node: str
+    incarnation: int
+    address: NodeAddress
+    version: str
+    is_client: bool
+    is_leader: bool
+    is_leaving: bool
+    roles: tuple[str, ...]
+    actors: int
+
+
+@dataclass(frozen=True, slots=True)
+class ActorInfo:
+    """An actor of the directory. ``epoch`` counts its owners; ``type`` is None if only its owner can start
+    it.
+    """
+
+    actor_id: str
+    node: str
+    incarnation: int
+    epoch: int
+    type: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActorPage:
+    """Part of a listing; ``after`` and ``revision`` go into the next call; ``after`` is None at the end."""
+
+    actors: tuple[ActorInfo, ...]
+    revision: int
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ElectionResult:
+    """``resigned``: whether the leader of before has stepped down; ``reason`` says what happened."""
+
+    resigned: bool
+    previous: str | None
+    reason: str
+
+
+class ClusterManager:
+    """``system.manager``. Every call raises MetadataStoreUnavailableError when the store does not answer."""
+
+    def __init__(
+        self,
+        system: ClusterActorSystem,
+        store: MetadataStore,
+        keys: KeySpace,
+        directory: Directory,
+        leadership: Leadership,
+    ) -> None:
+        self._system = system
+        self._store = store
+        self._keys = keys
+        self._directory = directory
+        self._leadership = leadership
+
+    async def get_cluster_nodes(self) -> list[NodeInfo]:
+        """All living nodes, in order of id."""
+        leader = await self._leadership.read()
+        nodes = [
+            NodeRecord.decode(self._keys.node_of(entry.key), entry.value)
+            async for entry, _ in entries(self._store, self._keys.nodes)
+        ]
+        return [
+            NodeInfo(
+                node=record.node,
+                incarnation=record.incarnation,
+                address=record.address,
+                version=record.version,
+                is_client=record.client,
+                is_leader=leader is not None and leader.owner == record.owner,
+                is_leaving=record.leaving,
+                roles=record.roles,
+                actors=record.actors,
+            )
+            for record in nodes
+        ]
+
+    async def get_cluster_actors(
+        self,
+        *,
+        prefix: str = "",
+        node: str | None = None,
+        limit: int = 1000,
+        after: str | None = None,
+        revision: int | None = None,
+    ) -> ActorPage:
+        """Up to ``limit`` actors in order of id, those that start with ``prefix``, owned by ``node`` if
+        given.
+        """
+        found: list[ActorInfo] = []
+        while True:
+            page = await self._directory.page(prefix, limit=limit, after=after, revision=revision)
+            revision = page.revision if revision is None else revision
+            for standing in page.actors:
+                if node is not None and standing.record.owner.node != node:
+                    continue
+                found.append(_info(standing))
+                if len(found) == limit:
+                    more = page.after is not None or standing is not page.actors[-1]
+                    return ActorPage(tuple(found), revision, standing.actor_id if more else None)
+            after = page.after
+            if after is None:
+                return ActorPage(tuple(found), revision, None)
+
+    async def get_leader(self) -> str | None:
+        """Id of the node that leads, None during an election."""
+        record = await self._leadership.read()
+        return None if record is None else record.owner.node
+
+    async def force_leader_election(self, *, timeout: float = 5.0) -> ElectionResult:
+        """Have the present leader step down; the next in line takes over (the same node, if nobody else
+        waits).
+        """
+        leader = await self.get_leader()
+        if leader is None:
+            return ElectionResult(False, None, "nobody leads: an election is under way already")
+        if leader == self._system.node_id:
+            resigned = self._leadership.resign()
+        else:
+            pid = self._system.pid(host_id(leader))
+            try:
+                resigned = bool(decode_answer(await pid.ask({"op": "resign"}, timeout=timeout), pid))
+            except CajunError as error:
+                return ElectionResult(False, leader, f"node {leader!r} leads but could not be told: {error}")
+        reason = f"node {leader!r} stepped down" if resigned else f"node {leader!r} leads no longer"
+        return ElectionResult(resigned, leader, reason)
+
+    async def count_actors(self) -> Mapping[str, int]:
+        """Actors of the directory by node; reads all of it."""
+        counts: dict[str, int] = {}
+        async for page in self._directory.all():
+            for standing in page:
+                node = standing.record.owner.node
+                counts[node] = counts.get(node, 0) + 1
+        return counts
+
+
+def _info(standing: Standing) -> ActorInfo:
+    record = standing.record
+    return ActorInfo(
+        standing.actor_id, record.owner.node, record.owner.incarnation, record.epoch, record.type
+    )

@@ -1,0 +1,408 @@
+"""The parts of one running member and their wiring: who is told of what, in which order they start and stop.
+
+Laws: parts do not know each other beyond what stands in their constructors; the crossings are here. A stop
+runs every step whatever the others raise. A node that was fenced has its actors frozen at once and comes back
+as a new incarnation, keeping those actors that nobody else has taken meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from cajun_fast._core.lane import Exchange, Pid
+from cajun_fast.actors.registry import Registry
+from cajun_fast.actors.system import ActorSystem
+from cajun_fast.cluster import settings
+from cajun_fast.cluster.directory import Directory, Standing
+from cajun_fast.cluster.failover import Failover
+from cajun_fast.cluster.health import StoreHealth
+from cajun_fast.cluster.hold import Hold
+from cajun_fast.cluster.host import Host, ask_for_promise, ask_to_adopt, host_id
+from cajun_fast.cluster.hosting import Hosting
+from cajun_fast.cluster.leader import Leadership
+from cajun_fast.cluster.links import addresses_of, make_messaging, probe
+from cajun_fast.cluster.locator import Locator
+from cajun_fast.cluster.members import MemberHooks, Members
+from cajun_fast.cluster.membership import Membership, MembershipHooks, take_incarnation
+from cajun_fast.cluster.records import NodeRecord, Owner
+from cajun_fast.cluster.registrar import Registrar
+from cajun_fast.cluster.router import ClusterRouter
+from cajun_fast.cluster.standstill import freeze, thaw
+from cajun_fast.cluster.tasks import Backoff, Tasks
+from cajun_fast.config import ClusterConfig, NodeAddress
+from cajun_fast.errors import (
+    ActorAlreadyExistsError,
+    CajunError,
+    MetadataStoreError,
+    NotRunningError,
+)
+from cajun_fast.messaging.system import MessagingSystem
+from cajun_fast.metadata.keys import KeySpace
+from cajun_fast.metadata.store import MetadataStore
+from cajun_fast.ports import Address, Ports
+
+log = logging.getLogger("cajun_fast.cluster")
+
+#: Times the lease that a node without a record is kept while it is still heard from.
+KEPT_LEASES = 2
+
+
+class Node:
+    """See the module's laws."""
+
+    def __init__(
+        self, config: ClusterConfig, ports: Ports, store: MetadataStore, types: Registry, version: str
+    ) -> None:
+        self.config = config
+        self.ports = ports
+        self.store = store
+        self.types = types
+        self.version = version
+        self.keys = KeySpace(config.cluster_name)
+        self.owner = Owner(config.system_id, 0)
+        self.bound = Address("", 0)
+        self._tasks = Tasks(f"node {config.system_id}")
+        self._returning: asyncio.Task[None] | None = None
+        self._build()
+
+    def _backoff(self, first: float = 0.05, cap: float = 1.0) -> Backoff:
+        return Backoff(self.ports.random, first, cap)
+
+    def _build(self) -> None:
+        config, store, keys, clock = self.config, self.store, self.keys, self.ports.clock
+        ttl = config.membership.lease_ttl
+        placement, metadata = config.placement, config.metadata
+        self.directory = Directory(store, keys, reads_at_once=placement.lookups_at_once)
+        self.registrar = Registrar(
+            store,
+            keys,
+            self.directory,
+            self._backoff(0.02),
+            batch_size=metadata.registration_batch_size,
+            batch_age=metadata.registration_batch_age_ms / 1e3,
+            queue_limit=metadata.registration_queue_limit,
+            timeout=metadata.registration_timeout,
+        )
+        self.locator = Locator(
+            store,
+            keys,
+            self.directory,
+            clock.now_ns,
+            self._backoff(),
+            size=placement.location_cache_size,
+            expiry_ms=placement.location_cache_expiry_ms,
+            negative_ms=placement.negative_cache_ms,
+        )
+        self.members = Members(
+            store,
+            keys,
+            config.system_id,
+            backoff=self._backoff(),
+            grace=KEPT_LEASES * ttl,
+            hooks=MemberHooks(self._on_join, self._on_change, self._on_leave, self._heard),
+        )
+        self.membership = Membership(
+            store,
+            keys,
+            clock,
+            ttl=ttl,
+            hooks=MembershipHooks(
+                on_fenced=self._on_fenced,
+                on_regained=self._on_regained,
+                probe=self._probe,
+                on_unanswered=lambda: self.hold.begin(),
+                on_answered=lambda: self.hold.end(),
+                on_deadline=self._on_deadline,
+            ),
+        )
+        self.hold = Hold(
+            store,
+            clock,
+            ttl,
+            peers=lambda: [node for node in self.members.nodes if node != config.system_id],
+            ask=self._ask_promise,
+            extend=self.membership.hold_until,
+        )
+        self.router = ClusterRouter(
+            self.locator,
+            self.members,
+            clock.now_ns,
+            settings.patience(config),
+            on_actor_stopped=lambda actor_id: self.hosting.actor_stopped(actor_id),
+            is_starting=lambda actor_id: self.hosting.is_starting(actor_id),
+        )
+        self.actors = ActorSystem(
+            config.system_id, ports=self.ports, settings=settings.actor_settings(config), router=self.router
+        )
+        self.failover = Failover(
+            store,
+            keys,
+            self.directory,
+            self.registrar,
+            self.members,
+            clock,
+            self._adopt,
+            self._backoff(0.1, 2.0),
+            settings.failover_settings(config),
+            may_take=lambda: not self.hold.has_promised,
+        )
+        self.leadership = Leadership(
+            store,
+            keys,
+            clock,
+            ttl=settings.leader_ttl(config),
+            backoff=self._backoff(),
+            on_elected=self.failover.on_elected,
+            on_deposed=self.failover.on_deposed,
+        )
+        self.health = StoreHealth(
+            store,
+            interval=min(1.0, ttl / 3),
+            timeout=min(1.0, metadata.timeout),
+            on_lost=self._on_store_lost,
+            on_recovered=self._on_store_recovered,
+        )
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Come up in order; whoever calls undoes it with ``stop`` if this raises."""
+        await self.store.connect()
+        await self._new_incarnation()
+        await self.actors.start()
+        self.exchange: Exchange = self.actors.exchange
+        await self._open_links(self.config.messaging.port)
+        self.hosting = Hosting(
+            self.actors,
+            self.registrar,
+            self.directory,
+            self.exchange,
+            self.owner,
+            may_own=lambda: self.membership.holds,
+        )
+        self.locator.on_moved = self.hosting.on_moved
+        self.registrar.start()
+        await self._start_host()
+        self.router.start(self.exchange, self.messaging, self.owner)
+        await self.members.start()
+        self.locator.start()
+        await self.membership.enter(self._record())
+        if not self.config.client:
+            self.leadership.start(self.owner)
+        self.health.start()
+        self._tasks.start(self._report_load(), "load")
+
+    async def stop(self) -> None:
+        """Go in order; what never started is passed over. Never raises but for cancellation."""
+        steps: Sequence[tuple[str, Callable[[], Awaitable[Any]]]] = (
+            ("background work", self._tasks.stop),
+            ("hold", self.hold.stop),
+            ("leadership", self.leadership.stop),
+            ("failover", self.failover.stop),
+            ("actors", self._stop_actors),
+            ("registrations", self.registrar.stop),
+            ("membership", self.membership.leave),
+            ("health", self.health.stop),
+            ("locator", self.locator.stop),
+            ("members", self.members.stop),
+            ("router", self.router.stop),
+            ("links", self._close_links),
+            ("directory", self.directory.stop),
+            ("store", self.store.close),
+        )
+        for name, step in steps:
+            try:
+                await step()
+            except Exception:
+                log.exception("stopping node %r: %s", self.owner.node, name)
+
+    async def _stop_actors(self) -> None:
+        if not hasattr(self, "hosting"):
+            await self.actors.stop(0.0)
+            return
+        self.hosting.begin_stop()
+        await self.actors.stop(self.config.actors.stop_timeout)
+        await self.hosting.stop()
+
+    async def _new_incarnation(self) -> None:
+        incarnation = await take_incarnation(self.store, self.keys, self.config.system_id)
+        self.owner = Owner(self.config.system_id, incarnation)
+
+    async def _open_links(self, port: int) -> None:
+        self.messaging: MessagingSystem = make_messaging(self.config, self.owner, self.actors, self.ports)
+        self.bound = await self.messaging.start(self.config.messaging.host, port)
+
+    async def _close_links(self) -> None:
+        if hasattr(self, "messaging"):
+            await self.messaging.stop()
+
+    async def _start_host(self) -> None:
+        self.host = Host(
+            self.owner.node,
+            self.hosting,
+            self.types,
+            self.exchange,
+            self.store,
+            self.keys,
+            is_client=self.config.client,
+            resign=self.leadership.resign,
+            hold=self.hold,
+        )
+        await self.actors.register_function(self.host.receive, host_id(self.owner.node))
+
+    def _record(self) -> NodeRecord:
+        return NodeRecord(
+            node=self.owner.node,
+            incarnation=self.owner.incarnation,
+            address=self.address,
+            path=self.bound.path,
+            version=self.version,
+            client=self.config.client,
+            roles=self.config.roles,
+            actors=len(self.hosting.owned),
+        )
+
+    @property
+    def address(self) -> NodeAddress:
+        """What other nodes dial."""
+        messaging = self.config.messaging
+        return NodeAddress(
+            messaging.advertised_host or messaging.host, messaging.advertised_port or self.bound.port
+        )
+
+    async def _report_load(self) -> None:
+        while True:
+            await asyncio.sleep(max(1.0, self.config.membership.lease_ttl))
+            count = len(self.hosting.owned)
+            if self.membership.fenced or abs(count - self.membership.record.actors) * 20 <= count:
+                continue  # within a twentieth: not worth waking every node
+            try:
+                await self.membership.update(actors=count)
+            except MetadataStoreError as error:
+                log.info("this node's load was not reported: %s", error)
+
+    # ---- nodes that come and go
+
+    def _on_join(self, record: NodeRecord) -> None:
+        self.messaging.add_node(record.node, record.incarnation, addresses_of(record, self.config))
+        self.failover.node_joined()
+
+    def _on_change(self, before: NodeRecord, now: NodeRecord) -> None:
+        if (before.address, before.path) != (now.address, now.path):
+            log.info("node %r has a new address: %s", now.node, now.address)
+            self.messaging.add_node(now.node, now.incarnation, addresses_of(now, self.config))
+
+    def _on_leave(self, record: NodeRecord) -> None:
+        self.locator.node_left(record.node)
+        self.messaging.remove_node(record.node, record.incarnation)
+        self.failover.node_left(record.owner)
+
+    def _heard(self, record: NodeRecord) -> bool:
+        return self.messaging.node_alive(record.node) is True
+
+    async def _probe(self, record: NodeRecord) -> bool:
+        return await probe(self.ports.network, record)
+
+    # ---- leading
+
+    async def _adopt(self, node: str, actors: Sequence[Standing]) -> Sequence[tuple[str, str, str]]:
+        return await ask_to_adopt(self.exchange, node, actors, self.config.placement.adoption_timeout)
+
+    # ---- the store comes and goes
+
+    async def _ask_promise(self, node: str, timeout: float) -> bool:
+        return await ask_for_promise(self.exchange, node, timeout)
+
+    def _on_store_lost(self, error: str) -> None:
+        self.leadership.resign()
+
+    def _on_store_recovered(self) -> None:
+        self._tasks.start(self._sync_unasked(), "sync")
+
+    def _on_regained(self) -> None:
+        self._tasks.start(self._sync_unasked(), "sync")
+
+    async def _sync_unasked(self) -> None:
+        try:
+            await self.sync()
+        except CajunError as error:
+            log.warning("the registry of actors was not synced: %s", error)
+
+    async def sync(self) -> tuple[int, int]:
+        """Put claims back where nobody else took the actor; returns how many stand and how many were lost."""
+        kept, lost = await self.hosting.sync()
+        log.info("registry of actors synced: %d stand, %d were lost", kept, lost)
+        return kept, lost
+
+    # ---- fenced, and back
+
+    def _on_deadline(self, deadline_ns: int) -> None:
+        """Whoever gives actors their turns asks first, once this moment is over: a process that was paused
+        finds bytes and timers ready when it wakes, and they may come before the loop's own timer.
+        """
+        exchange = getattr(self.actors, "exchange", None)
+        if exchange is not None:  # a start that failed before its actors ran has nothing to stop
+            exchange.overdue, exchange.fence_at = self.membership.check, deadline_ns
+
+    def _on_fenced(self, why: str) -> None:
+        self.leadership.resign()
+        freeze(self.actors)
+        if self._returning is None or self._returning.done():
+            self._returning = self._tasks.start(self._return(), "return")
+
+    async def _return(self) -> None:
+        """Come back as a new incarnation, as soon as the store answers; actors go on once it is known whose
+        they are.
+        """
+        backoff = self._backoff(0.1, 2.0)
+        while True:
+            await backoff.wait()
+            try:
+                if self.membership.fenced:
+                    await self._new_life()
+                await self.sync()
+            except CajunError as error:
+                log.warning("node %r still stands still: %s", self.owner.node, error)
+                continue
+            if not self.membership.fenced:
+                thaw(self.actors, self.hosting.owned)
+                log.warning("node %r is back as incarnation %d", self.owner.node, self.owner.incarnation)
+                return
+
+    async def _new_life(self) -> None:
+        await self._new_incarnation()
+        await self._close_links()
+        await self._open_links(self.bound.port)
+        self.hosting.owner = self.leadership.owner = self.owner
+        self.router.start(self.exchange, self.messaging, self.owner)
+        for record in self.members.nodes.values():
+            if record.node != self.owner.node:
+                self.messaging.add_node(record.node, record.incarnation, addresses_of(record, self.config))
+        await self.membership.enter(self._record())
+
+    # ---- hosting
+
+    async def host_actor(
+        self,
+        target: Any,
+        type_name: str | None,
+        actor_id: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Pid:
+        """Claim and start here. An owner that was lost is waited for: the leader settles whose the id is."""
+        if self.membership.fenced:
+            raise NotRunningError(f"node {self.owner.node!r} is fenced: it may own nothing until it is back")
+        self.health.require(f"registering actor {actor_id!r}")
+        give_up = self.ports.clock.now_ns() + round(self.config.placement.rehost_timeout * 1e9)
+        while True:
+            try:
+                return await self.hosting.host(target, type_name, actor_id, args, kwargs)
+            except ActorAlreadyExistsError as error:
+                lives = error.node == self.owner.node or self.members.get(error.node) is not None
+                if lives or self.ports.clock.now_ns() >= give_up:
+                    raise
+                await self.locator.changed(actor_id, 0.25)

@@ -1,0 +1,302 @@
+"""The way to an actor: answers a lane that asks, by the cache, by the directory, or by waiting for what is
+under way.
+
+Laws: ``resolve`` never raises and answers each call exactly once, through the lane. A lane that is bound is
+never unbound from here: messages in flight on the old way must have their verdicts first, or order would be
+lost; the old home's refusal brings the lane back. A refusal is followed by a read that began after it.
+Waiting is bounded: ``start_timeout`` for an actor that starts or moves, ``rehost_timeout`` for one whose node
+was lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from cajun_fast._core.lane import Exchange, Lane
+from cajun_fast._core.locations import Location
+from cajun_fast._core.ports import Carrier
+from cajun_fast.cluster.directory import Standing
+from cajun_fast.cluster.locator import Locator
+from cajun_fast.cluster.members import Members
+from cajun_fast.cluster.records import Owner
+from cajun_fast.cluster.tasks import Tasks
+from cajun_fast.errors import (
+    ActorNotFoundError,
+    CajunError,
+    MetadataStoreUnavailableError,
+    NodeUnavailableError,
+    NotRunningError,
+)
+
+log = logging.getLogger("cajun_fast.cluster")
+
+SYSTEM_PREFIX = "cajun:"
+#: Pauses between tries at a home that refuses: the first, and the longest.
+FIRST_PAUSE = 0.01
+LONGEST_PAUSE = 0.25
+#: Before an actor of this node that takes nothing is tried again.
+LOCAL_PAUSE = 0.02
+
+
+class Links(Protocol):
+    """What is needed of the messaging system."""
+
+    def link(self, node_id: str) -> Carrier: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds that a message may wait for its way."""
+
+    start_timeout: float = 3.0
+    rehost_timeout: float = 10.0
+    #: Life of a lane's binding before it is looked at again.
+    expiry: float = 5.0
+
+
+class ClusterRouter:
+    """Implements the Router port of ``actors``; see the module's laws."""
+
+    def __init__(
+        self,
+        locator: Locator,
+        members: Members,
+        now_ns: Callable[[], int],
+        patience: Patience,
+        on_actor_stopped: Callable[[str], None],
+        is_starting: Callable[[str], bool],
+    ) -> None:
+        self._locator = locator
+        self._members = members
+        self._now_ns = now_ns
+        self._patience = patience
+        self._on_actor_stopped = on_actor_stopped
+        self._is_starting = is_starting
+        self._exchange: Exchange | None = None
+        self._links: Links | None = None
+        self._owner = Owner("", 0)
+        self._tasks = Tasks("router")
+
+    def start(self, exchange: Exchange, links: Links, owner: Owner) -> None:
+        """Begin to answer; a lane that asked before was failed with NotRunningError."""
+        self._exchange, self._links, self._owner = exchange, links, owner
+
+    async def stop(self) -> None:
+        """Answer no more; lanes that wait are failed by their exchange."""
+        self._links = None
+        await self._tasks.stop()
+
+    # ---- the port
+
+    def resolve(self, lane: Lane) -> None:
+        """Find the way; answers through the lane, at once or later."""
+        if self._links is None or self._exchange is None:
+            lane.fail(NotRunningError(f"no way to actor {lane.target!r}: this node is not running"))
+        elif lane.target.startswith(SYSTEM_PREFIX):
+            self._to_system_actor(lane)
+        elif lane.refusals or not self._to_cached(lane):
+            self._search(lane)
+
+    def refresh(self, lane: Lane) -> None:
+        """A binding near its end: renew it while the watch vouches for it, else read in the background."""
+        lane.expires = self._binding_ends()
+        if self._locator.cached(lane.target) is None:
+            self._tasks.start(self._warm(lane.target), f"refresh {lane.target}")
+
+    def actor_stopped(self, actor_id: str) -> None:
+        self._on_actor_stopped(actor_id)
+
+    # ---- at once
+
+    def _to_system_actor(self, lane: Lane) -> None:
+        node = lane.target.rpartition("@")[2]
+        if node == self._owner.node:
+            if not self._to_local(lane):
+                lane.fail(not_found(lane.target))
+        elif self._members.get(node) is None:
+            lane.fail(NodeUnavailableError(f"no node {node!r} lives in this cluster", node, lane.target))
+        else:
+            self._bind(lane, node, None)
+
+    def _to_local(self, lane: Lane) -> bool:
+        inbox = None if self._exchange is None else self._exchange.inboxes.get(lane.target)
+        if inbox is not None:
+            lane.bind_inbox(inbox)
+        return inbox is not None
+
+    def _to_cached(self, lane: Lane) -> bool:
+        entry = self._locator.cached(lane.target)
+        if entry is None:
+            return False
+        if entry.missing or entry.node is None:
+            lane.fail(not_found(lane.target))
+            return True
+        if entry.node == self._owner.node or self._members.get(entry.node) is None:
+            return False
+        self._bind(lane, entry.node, entry)
+        return True
+
+    def _bind(self, lane: Lane, node: str, entry: Location | None) -> None:
+        if self._links is None:
+            lane.fail(NotRunningError(f"no way to actor {lane.target!r}: this node is stopping"))
+            return
+        try:
+            link = self._links.link(node)
+        except CajunError as error:
+            lane.fail(error)
+            return
+        lane.bind_carrier(link, entry, self._binding_ends())
+
+    def _binding_ends(self) -> int:
+        return self._now_ns() + round(self._patience.expiry * 0.8e9)
+
+    # ---- by a search
+
+    def _search(self, lane: Lane) -> None:
+        # A lane may be dropped while it waits, with nothing left to send: the task holds it until it has an
+        # answer.
+        if self._tasks.start(self._answer(lane), f"way to {lane.target}") is None:
+            lane.fail(NotRunningError(f"no way to actor {lane.target!r}: this node is stopping"))
+
+    async def _answer(self, lane: Lane) -> None:
+        try:
+            await self._find(lane)
+        except CajunError as error:
+            if lane.inbox is None:
+                lane.fail(error)
+        except Exception as error:  # a fault of ours must not leave messages waiting for ever
+            log.exception("finding the way to actor %r failed", lane.target)
+            lane.fail(NodeUnavailableError(f"no way to actor {lane.target!r}: {error!r}", "", lane.target))
+
+    async def _find(self, lane: Lane) -> None:
+        if lane.refusals:
+            self._forget(lane)
+            if self._try_hint(lane):
+                return
+        if lane.inbox is not None:  # it is here, but takes nothing just now: frozen, or about to stop
+            await asyncio.sleep(LOCAL_PAUSE)
+        waiting_since = self._now_ns()
+        while not self._to_local(lane):
+            waited = (self._now_ns() - waiting_since) / 1e9
+            try:
+                standing = await self._locate(lane.target, fresh=lane.refusals > 0)
+            except NodeUnavailableError:
+                if lane.refusals == 0 or waited >= self._patience.rehost_timeout:
+                    raise
+                await asyncio.sleep(
+                    LONGEST_PAUSE
+                )  # it is somewhere: its home refuses for want of the store too
+                continue
+            if lane.inbox is not None:
+                return
+            if standing is None:
+                raise not_found(lane.target)
+            if await self._follow(lane, standing, waited):
+                return
+
+    async def _follow(self, lane: Lane, standing: Standing, waited: float) -> bool:
+        """Go where the record says; False after a wait, when the record has to be read again."""
+        owner, refused = standing.record.owner, lane.refusals
+        if owner == self._owner:
+            if not self._is_starting(lane.target):
+                raise not_found(lane.target)
+            await self._pause_for_start(lane, waited + pauses_before(refused), owner)
+            return False
+        if not self._members.lives(owner):
+            await self._wait_for_rehosting(lane, owner, waited)
+            return False
+        if self._was_refused_by(lane, standing):
+            if standing.actor_id != lane.target and refused > 1:
+                raise not_found(lane.target)  # its parent lives there, and it does not
+            await self._pause_for_start(lane, pauses_before(refused), owner, pause(refused))
+        self._rebind(lane, owner.node)
+        return True
+
+    async def _locate(self, actor_id: str, *, fresh: bool) -> Standing | None:
+        try:
+            return await self._locator.locate(actor_id, fresh=fresh)
+        except MetadataStoreUnavailableError as error:
+            raise NodeUnavailableError(
+                f"where actor {actor_id!r} lives is not known, and the metadata store does not answer: "
+                f"{error}",
+                "",
+                actor_id,
+            ) from error
+
+    def _forget(self, lane: Lane) -> None:
+        location = lane.location
+        if location is not None:
+            self._locator.cache.invalidate(lane.target, location.generation)
+
+    def _try_hint(self, lane: Lane) -> bool:
+        """The refusing node has said where to: try that, every other time at most, so that two cannot play
+        tennis.
+        """
+        hint, lane.hint = lane.hint, None
+        if (
+            hint is None
+            or lane.refusals % 2 == 0
+            or hint == self._owner.node
+            or self._members.get(hint) is None
+        ):
+            return False
+        self._rebind(lane, hint)
+        return True
+
+    def _was_refused_by(self, lane: Lane, standing: Standing) -> bool:
+        """Whether the refusal came from where the directory still says it lives."""
+        if not lane.refusals:
+            return False
+        location = lane.location
+        return location is None or location.epoch >= standing.revision
+
+    def _rebind(self, lane: Lane, node: str) -> None:
+        if lane.inbox is None:
+            self._bind(lane, node, self._locator.cached(lane.target))
+
+    async def _pause_for_start(
+        self, lane: Lane, waited: float, owner: Owner, seconds: float = FIRST_PAUSE
+    ) -> None:
+        if waited >= self._patience.start_timeout:
+            raise ActorNotFoundError(
+                f"actor {lane.target!r} is claimed by node {owner.node!r} but did not start there within "
+                f"{self._patience.start_timeout:g} s",
+                lane.target,
+            )
+        await asyncio.sleep(seconds)
+
+    async def _wait_for_rehosting(self, lane: Lane, owner: Owner, waited: float) -> None:
+        left = self._patience.rehost_timeout - waited
+        if left <= 0:
+            raise NodeUnavailableError(
+                f"node {owner.node!r}, which hosted actor {lane.target!r}, was lost, and no other node has "
+                "started "
+                f"the actor within {self._patience.rehost_timeout:g} s",
+                owner.node,
+                lane.target,
+            )
+        await self._locator.changed(lane.target, min(left, LONGEST_PAUSE))
+
+    async def _warm(self, actor_id: str) -> None:
+        try:
+            await self._locator.locate(actor_id)
+        except CajunError:
+            return  # a sender that needs it will hear why
+
+
+def not_found(actor_id: str) -> ActorNotFoundError:
+    return ActorNotFoundError(f"no node of the cluster hosts an actor {actor_id!r}", actor_id)
+
+
+def pause(refusals: int) -> float:
+    """Seconds before the next try after so many refusals in a row."""
+    return min(FIRST_PAUSE * 2.0 ** max(0, refusals - 1), LONGEST_PAUSE)
+
+
+def pauses_before(refusals: int) -> float:
+    """Seconds that the pauses before this refusal took together."""
+    return sum(pause(earlier) for earlier in range(1, refusals))

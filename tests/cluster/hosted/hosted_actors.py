@@ -1,0 +1,20 @@
+"""What the node processes of these tests import."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import cajun_fast as cf
+
+
+@cf.actor("witness")
+class Witness(cf.Actor):
+    """Writes down each message that it handles, with where it ran: one line each, in one file for all processes."""
+
+    def __init__(self, log: str) -> None:
+        self.log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def receive(self, message: Any, context: Any) -> Any:
+        os.write(self.log, f"{context.self.id} {context.node_id} {message}\n".encode())
+        return context.node_id

@@ -1,0 +1,297 @@
+"""A node's own seat: incarnations, duplicates, the lease, and the moment at which it must stop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from cajun_fast.cluster.membership import Membership, MembershipHooks, take_incarnation
+from cajun_fast.cluster.records import NodeRecord
+from cajun_fast.config import NodeAddress
+from cajun_fast.errors import ConfigError, MetadataStoreUnavailableError, ProtocolError
+from cajun_fast.metadata import KeySpace
+from tests.cluster.worlds import FaultyStore, LoopClock, memory, turned
+
+KEYS = KeySpace("test")
+TTL = 3.0
+
+
+class Seat:
+    def __init__(self, store: FaultyStore, *, listens: bool = False) -> None:
+        self.store = store
+        self.listens = listens
+        self.fenced: list[tuple[float, str]] = []
+        self.regained = 0
+        self.membership = Membership(
+            store,
+            KEYS,
+            LoopClock(),
+            ttl=TTL,
+            hooks=MembershipHooks(self._on_fenced, self._on_regained, self._probe),
+        )
+
+    def _on_fenced(self, why: str) -> None:
+        self.fenced.append((asyncio.get_running_loop().time(), why))
+
+    def _on_regained(self) -> None:
+        self.regained += 1
+
+    async def _probe(self, record: NodeRecord) -> bool:
+        return self.listens
+
+    async def enter(self, port: int = 1, node: str = "a") -> None:
+        incarnation = await take_incarnation(self.store, KEYS, node)
+        address = NodeAddress("h", port)
+        await self.membership.enter(NodeRecord(node=node, incarnation=incarnation, address=address))
+
+    async def record(self, node: str = "a") -> NodeRecord | None:
+        entry = await self.store.inner.get(KEYS.node(node))
+        return None if entry is None else NodeRecord.decode(node, entry.value)
+
+
+@asynccontextmanager
+async def seat(*, listens: bool = False) -> AsyncIterator[Seat]:
+    store = FaultyStore(memory())
+    await store.connect()
+    made = Seat(store, listens=listens)
+    try:
+        yield made
+    finally:
+        store.rise()
+        await made.membership.leave()
+        await store.close()
+
+
+def test_an_incarnation_is_given_once_even_when_many_ask() -> None:
+    async def story() -> None:
+        async with seat() as one, seat() as two:
+            given = await asyncio.gather(
+                *(take_incarnation(each.store, KEYS, "a") for _ in range(10) for each in (one, two))
+            )
+            assert sorted(given) == list(range(1, 21))
+
+    turned(story)
+
+
+def test_a_lost_answer_costs_a_number_and_never_gives_one_twice() -> None:
+    async def story() -> None:
+        async with seat() as s:
+            s.store.plan["transact"] = ["after"]
+            with pytest.raises(MetadataStoreUnavailableError):
+                await take_incarnation(s.store, KEYS, "a")
+            assert await take_incarnation(s.store, KEYS, "a") == 2
+
+    turned(story)
+
+
+def test_a_damaged_counter_is_an_error_not_a_new_beginning() -> None:
+    async def story() -> None:
+        async with seat() as s:
+            await s.store.put(KEYS.incarnation("a"), b"what")
+            with pytest.raises(ProtocolError, match="what"):
+                await take_incarnation(s.store, KEYS, "a")
+
+    turned(story)
+
+
+def test_the_record_stands_as_long_as_the_lease_is_renewed_and_goes_at_once_when_it_leaves() -> None:
+    async def story() -> None:
+        async with seat() as s:
+            await s.enter()
+            await asyncio.sleep(20 * TTL)
+            record = await s.record()
+            assert record is not None
+            assert (record.node, record.incarnation, record.address) == ("a", 1, NodeAddress("h", 1))
+            assert s.membership.holds
+            await s.membership.leave()
+            assert await s.record() is None
+            assert not s.fenced
+
+    turned(story)
+
+
+def test_a_living_node_of_the_same_id_is_a_clear_error_at_once() -> None:
+    async def story() -> None:
+        async with seat() as first, seat(listens=True) as second:
+            await first.enter(port=1)
+            before = asyncio.get_running_loop().time()
+            with pytest.raises(ConfigError, match=r"node id 'a'.*h:1.*choose another system_id"):
+                await second.enter(port=2)
+            assert asyncio.get_running_loop().time() - before < 0.1
+            record = await first.record()
+            assert record is not None
+            assert record.address.port == 1
+            await asyncio.sleep(3 * TTL)
+            assert not first.fenced
+
+    turned(story)
+
+
+def test_one_that_renews_its_lease_but_does_not_listen_is_a_duplicate_too() -> None:
+    async def story() -> None:
+        async with seat() as first, seat() as second:
+            await first.enter(port=1)
+            with pytest.raises(ConfigError, match="choose another system_id"):
+                await second.enter(port=2)
+
+    turned(story)
+
+
+def test_a_restart_waits_for_what_its_earlier_life_left() -> None:
+    async def story() -> None:
+        async with seat() as second:
+            first = Seat(second.store)
+            await first.enter(port=1)
+            await first.membership._tasks.stop()  # killed: no revoke, no more renewals
+            before = asyncio.get_running_loop().time()
+            await second.enter(port=2)
+            assert TTL / 2 < asyncio.get_running_loop().time() - before <= TTL * 1.2
+            record = await second.record()
+            assert record is not None
+            assert record.incarnation == 2
+
+    turned(story)
+
+
+def test_a_restart_on_the_same_port_need_not_wait() -> None:
+    async def story() -> None:
+        async with seat() as second:
+            first = Seat(second.store)
+            await first.enter(port=1)
+            await first.membership._tasks.stop()
+            before = asyncio.get_running_loop().time()
+            await second.enter(port=1)
+            assert asyncio.get_running_loop().time() - before < 0.1
+            await asyncio.sleep(3 * TTL)  # the first lease ends, and takes nothing with it
+            assert await second.record() is not None
+
+    turned(story)
+
+
+def test_a_start_that_fails_leaves_nothing_behind() -> None:
+    async def story() -> None:
+        async with seat() as s:
+            await take_incarnation(s.store, KEYS, "a")
+            s.store.plan["transact"] = ["after"]
+            with pytest.raises(MetadataStoreUnavailableError):
+                await s.membership.enter(NodeRecord(node="a", incarnation=1, address=NodeAddress("h", 1)))
+            assert await s.record() is None
+
+    turned(story)
+
+
+def test_cut_off_from_the_store_it_is_fenced_before_the_store_can_give_its_seat_away() -> None:
+    async def story() -> None:
+        async with seat() as s:
+            await s.enter()
+            await asyncio.sleep(10.3 * TTL)
+            gone_at = None
+            s.store.fall()
+            fell = asyncio.get_running_loop().time()
+            while gone_at is None:
+                await asyncio.sleep(0.01)
+                if await s.record() is None:
+                    gone_at = asyncio.get_running_loop().time()
+            ((fenced_at, why),) = s.fenced
+            assert fenced_at < gone_at - TTL * 0.05
+            assert fenced_at <= fell + TTL
+            assert "3.0 s" in why
+            assert not s.membership.holds
+
+    turned(story)
+
+
+def test_short_outages_do_not_fence() -> None:
+    async def story() -> None:
+        async with seat() as s:
+            await s.enter()
+            for _ in range(20):
+                await asyncio.sleep(TTL)
+                s.store.fall()
+                await asyncio.sleep(TTL * 0.5)
+                s.store.rise()
+            assert not s.fenced
+            assert await s.record() is not None
+
+    turned(story)
+
+
+def test_a_refresh_that_hangs_does_not_outlive_the_deadline() -> None:
+    async def story() -> None:
+        async with seat() as s:
+            await s.enter()
+            s.store.plan["refresh"] = [100.0] * 100
+            await asyncio.sleep(TTL)
+            assert len(s.fenced) == 1
+
+    turned(story)
+
+
+def test_a_lease_that_the_store_drops_early_is_taken_anew_without_a_fence() -> None:
+    async def story() -> None:
+        async with seat() as s:
+            await s.enter()
+            entry = await s.store.get(KEYS.node("a"))
+            assert entry is not None
+            lease = s.membership._lease
+            assert lease is not None
+            await s.store.inner._revoke(lease.id)  # type: ignore[attr-defined]
+            assert await s.record() is None
+            await asyncio.sleep(TTL / 2)
+            assert await s.record() is not None
+            assert not s.fenced
+            assert s.regained == 1
+            await asyncio.sleep(5 * TTL)
+            assert await s.record() is not None
+
+    turned(story)
+
+
+def test_if_somebody_took_the_seat_meanwhile_it_is_fenced() -> None:
+    async def story() -> None:
+        async with seat() as s:
+            await s.enter()
+            lease = s.membership._lease
+            assert lease is not None
+            await s.store.inner._revoke(lease.id)  # type: ignore[attr-defined]
+            await s.store.put(KEYS.node("a"), b"somebody else")
+            await asyncio.sleep(TTL / 2)
+            assert len(s.fenced) == 1
+
+    turned(story)
+
+
+def test_a_loop_that_was_held_up_finds_out_before_it_acts() -> None:
+    async def story() -> None:
+        async with seat() as s:
+            await s.enter()
+            asyncio.get_running_loop().turn(TTL)  # type: ignore[attr-defined]
+            assert not s.membership.holds
+            s.membership.check()
+            assert len(s.fenced) == 1
+
+    turned(story)
+
+
+def test_changes_of_the_record_keep_its_lease_and_survive_a_lost_answer() -> None:
+    async def story() -> None:
+        async with seat() as s:
+            await s.enter()
+            assert await s.membership.update(actors=5)
+            s.store.plan["transact"] = ["after"]
+            with pytest.raises(MetadataStoreUnavailableError):
+                await s.membership.update(actors=6)
+            assert await s.membership.update(actors=6)
+            assert await s.membership.update(cordoned=True)
+            record = await s.record()
+            assert record is not None
+            assert (record.actors, record.cordoned, record.hosts) == (6, True, False)
+            await asyncio.sleep(5 * TTL)
+            assert await s.record() is not None
+            await s.membership.leave()
+            assert await s.record() is None
+
+    turned(story)
