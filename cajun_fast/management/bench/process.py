@@ -1,0 +1,152 @@
+"""A contestant's processes, seen from outside.
+
+Laws: a process that does not answer within its time, or dies, is an error with what it wrote; all are gone
+after ``close``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+PATIENCE = 120.0  # seconds
+
+
+class BenchError(Exception):
+    """A contestant could not be measured; says why."""
+
+
+class Worker:
+    """One process, spoken to in lines."""
+
+    def __init__(self, role: str, kind: str, options: dict[str, Any], folder: Path) -> None:
+        self._name = f"{kind} {role}"
+        # A file, not a pipe that nobody empties; buffering would hide lines from the selector.
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "cajun_fast.management.bench.worker", role, kind, json.dumps(options)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            bufsize=0,
+            env=os.environ | {"CAJUN_BENCH_FOLDER": str(folder)},
+        )
+        self.pid = self._process.pid
+
+    def say(self, line: Any) -> None:
+        """Send one line."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(line).encode() + b"\n")
+
+    def hear(self) -> Any:
+        """The next line. Raises BenchError for one that says so, for the end, and after PATIENCE."""
+        assert self._process.stdout is not None
+        found = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while not found.endswith(b"\n"):
+                if not selector.select(PATIENCE):
+                    raise BenchError(f"{self._name} was silent for {PATIENCE:g} s{self._words()}")
+                more = os.read(self._process.stdout.fileno(), 1 << 16)
+                if not more:
+                    raise BenchError(f"{self._name} ended{self._words()}")
+                found += more
+        answer = json.loads(found)
+        if "error" in answer:
+            raise BenchError(f"{self._name}: {answer['error']}{self._words()}")
+        return answer
+
+    def _words(self) -> str:
+        self._log.seek(0)
+        text = self._log.read().decode(errors="replace").strip()
+        return f"; it wrote:\n{text[-2000:]}" if text else ""
+
+    def pin(self, cores: list[int] | None) -> None:
+        """Let it run on these cores only; on any for None."""
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(self.pid, cores or range(os.cpu_count() or 1))
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
+        self._log.close()
+
+
+def resident_mib(pid: int) -> float | None:
+    """Memory of a process that is in use; None where the system has no /proc."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+    except OSError:
+        return None
+
+
+class Pair:
+    """A receiver and the sender that is connected to it."""
+
+    def __init__(self, kind: str, options: dict[str, Any], folder: Path) -> None:
+        if kind == "engine":
+            options = options | {"store": tempfile.mktemp(suffix=".db", dir=folder)}
+        self._receiver = Worker("receive", kind, options, folder)
+        self._sender: Worker | None = None
+        try:
+            address = self._receiver.hear()["address"]
+            self._sender = Worker("send", kind, options, folder)
+            self._sender.say(address)
+            self._sender.hear()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pids(self) -> tuple[int, int]:
+        """Of the sender and the receiver, for a profiler."""
+        assert self._sender is not None
+        return self._sender.pid, self._receiver.pid
+
+    def run(self, **command: Any) -> Any:
+        """One run; its figures, and what both processes hold in memory after it."""
+        assert self._sender is not None
+        self._sender.say(command)
+        figures = self._sender.hear()
+        sizes = zip(("send_mib", "receive_mib"), map(resident_mib, self.pids), strict=True)
+        return figures | {name: size for name, size in sizes if size is not None}
+
+    def pin(self, cores: list[list[int]] | None) -> None:
+        """The sender's cores and the receiver's."""
+        assert self._sender is not None
+        self._sender.pin(cores[0] if cores else None)
+        self._receiver.pin(cores[1] if cores else None)
+
+    def close(self) -> None:
+        """End both."""
+        if self._sender is not None:
+            self._sender.close()
+        self._receiver.close()
+
+
+class Alone:
+    """One process that measures what happens within it."""
+
+    def __init__(self, kind: str, options: dict[str, Any], folder: Path) -> None:
+        self._worker = Worker("local", kind, options, folder)
+        self._worker.hear()
+
+    def run(self, **command: Any) -> Any:
+        """One run; its figures."""
+        self._worker.say(command)
+        return self._worker.hear()
+
+    def pin(self, cores: list[list[int]] | None) -> None:
+        """Its cores."""
+        self._worker.pin(cores[0] if cores else None)
+
+    def close(self) -> None:
+        """End it."""
+        self._worker.close()

@@ -1,0 +1,149 @@
+"""``cajun-fast node``: one member of a cluster as a process, from its first line to its exit status.
+
+Standard output gets one line of JSON once the node can serve, and nothing else; logs go to standard error.
+
+Laws: what a user can set right ends as one line that names the value and the remedy, and status 2, with
+nothing left running. SIGTERM and SIGINT stop in order, also during the start: status 0. A second one stops
+at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import cajun_fast as cf
+
+log = logging.getLogger("cajun_fast.node")
+
+#: Seconds that a node whose standard input has closed may take for its stop.
+STOP_GRACE = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """How the process behaves; what the node is stands in its ClusterConfig."""
+
+    stop_on_eof: bool = False
+
+
+def run_node(config: cf.ClusterConfig, options: NodeOptions) -> None:
+    """Serve until a signal comes. Raises CajunError for what a user can set right."""
+    put_on_path(os.getcwd())
+    import_modules(config.imports)
+    cf.run(serve(config, options))
+
+
+def put_on_path(folder: str) -> None:
+    """Have modules of ``folder`` found, as ``python -m`` would."""
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import what registers actor types. Raises ConfigError for whatever goes wrong in there."""
+    importlib.invalidate_caches()
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            log.debug("import of %r", name, exc_info=True)
+            raise cf.ConfigError(
+                f"module {name!r} (--import, imports) cannot be imported: {type(error).__name__}: {error}; "
+                "correct its name or its text, start in its folder, or add that folder to PYTHONPATH"
+            ) from error
+
+
+async def serve(config: cf.ClusterConfig, options: NodeOptions) -> None:
+    """From the start of the node to its stop."""
+    stop = StopSignal()
+    if options.stop_on_eof:
+        stop.on_eof()
+    system = cf.ClusterFactory.create_cluster_system(config)
+    start = asyncio.ensure_future(system.start())
+    wanted = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((start, wanted), return_when=asyncio.FIRST_COMPLETED)
+        if start.done():
+            start.result()
+            announce(system)
+            await wanted
+        log.info("node %s stops: %s", config.system_id, stop.why)
+    finally:
+        wanted.cancel()
+        start.cancel()
+        with contextlib.suppress(asyncio.CancelledError, cf.CajunError):
+            await start  # a start that is broken off leaves nothing behind
+        await system.stop()
+
+
+def announce(system: cf.ClusterActorSystem) -> None:
+    """Tell whoever started this process that it can serve."""
+    log.info("node %s, life %d, serves at %s", system.node_id, system.incarnation, system.address)
+    event = {
+        "event": "ready",
+        "node": system.node_id,
+        "address": str(system.address),
+        "incarnation": system.incarnation,
+        "pid": os.getpid(),
+    }
+    try:
+        sys.stdout.write(json.dumps(event) + "\n")
+        sys.stdout.flush()
+    except OSError as error:  # nobody reads: no reason not to serve
+        log.warning("standard output takes nothing: %s", error)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or the flush at exit would fail again
+
+
+class StopSignal:
+    """What ends a node: a signal, or the end of standard input."""
+
+    def __init__(self) -> None:
+        self.why = ""
+        self._loop = asyncio.get_running_loop()
+        self._event = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._on_signal, number)
+
+    async def wait(self) -> None:
+        """Until one of them comes."""
+        await self._event.wait()
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._event.is_set():
+            log.warning("a second signal: stopping at once")
+            logging.shutdown()
+            os._exit(128 + number)
+        self._set(f"signal {signal.Signals(number).name}")
+
+    def _set(self, why: str) -> None:
+        self.why = self.why or why
+        self._event.set()
+
+    def on_eof(self) -> None:
+        """Stop when standard input closes, so that a node cannot outlive the program that started it."""
+        watch = threading.Thread(target=_wait_for_eof, args=(self._from_thread,), name="stdin", daemon=True)
+        watch.start()
+
+    def _from_thread(self) -> None:
+        self._loop.call_soon_threadsafe(self._set, "standard input was closed")
+
+
+def _wait_for_eof(stop: Callable[[], None]) -> None:
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    with contextlib.suppress(RuntimeError):  # the loop is closed: it stops already
+        stop()
+    time.sleep(STOP_GRACE)  # in a thread of its own: the process lives on only where its loop is stuck
+    os._exit(1)
