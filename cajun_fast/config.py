@@ -10,9 +10,17 @@ import dataclasses
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Self
 
+from cajun_fast.config_groups import (
+    GROUPS,
+    ActorsConfig,
+    Group,
+    MembershipConfig,
+    MessagingConfig,
+    MetadataConfig,
+    PlacementConfig,
+)
 from cajun_fast.config_rules import (
     NodeAddress,
     Rule,
@@ -22,12 +30,9 @@ from cajun_fast.config_rules import (
     identifier,
     known_nodes,
     many,
-    number,
-    one_of,
     optional,
     setting,
     text,
-    whole,
     wrong,
 )
 from cajun_fast.errors import ConfigError
@@ -48,127 +53,6 @@ __all__ = [
 ]
 
 WILDCARDS = ("", "0.0.0.0", "::", "*")
-
-
-class Group:
-    """A frozen group of settings; making one checks each field by its rule."""
-
-    __slots__ = ()
-    _PREFIX = ""
-
-    def __post_init__(self) -> None:
-        for each in dataclasses.fields(self):  # type: ignore[arg-type]
-            rule: Rule | None = each.metadata.get("rule")
-            if rule is not None:
-                value = rule(f"{self._PREFIX}{each.name}", getattr(self, each.name))
-                object.__setattr__(self, each.name, value)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MessagingConfig(Group):
-    """Links between nodes."""
-
-    _PREFIX = "messaging."
-
-    host: str = setting("127.0.0.1", text, "address to listen on; beyond loopback: set advertised_host too")
-    port: int = setting(8080, whole(0, 65535), "port to listen on; 0: any free one, told through the store")
-    advertised_host: str | None = setting(None, optional(text), "host that other nodes dial; default: host")
-    advertised_port: int | None = setting(
-        None, optional(whole(1, 65535)), "port that other nodes dial; default: the one listened on"
-    )
-    max_message_bytes: int = setting(
-        16 * 1024 * 1024, whole(1024, 1 << 31), "largest encoded message; the same on every node"
-    )
-    failure_threshold: int = setting(5, whole(1), "failures in a row that open a node's circuit breaker")
-    reset_timeout_ms: float = setting(
-        30_000.0, number(1, unit="ms"), "rest of an open breaker before its probe"
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetadataConfig(Group):
-    """The metadata store and the way of claims into it."""
-
-    _PREFIX = "metadata."
-
-    timeout: float = setting(
-        5.0, number(0.01, unit="s"), "an operation without an answer for so long has failed"
-    )
-    max_connections: int = setting(10, whole(1), "etcd: channels for single calls")
-    max_retries: int = setting(10, whole(0), "etcd: attempts after the first, within timeout")
-    retry_delay_ms: float = setting(
-        25.0, number(0.001, unit="ms"), "etcd: first back-off, doubles, full jitter"
-    )
-    registration_batch_size: int = setting(50, whole(1, 100), "claims that leave in one transaction")
-    registration_batch_age_ms: float = setting(
-        2.0, number(0, 1000, "ms"), "how long a claim waits for company"
-    )
-    registration_queue_limit: int = setting(
-        100_000, whole(1), "claims that may wait during an outage of the store"
-    )
-    registration_timeout: float = setting(
-        10.0, number(0.01, unit="s"), "a claim that has not settled by then fails"
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MembershipConfig(Group):
-    """Being a member: the lease of the node's record, the leader's lock."""
-
-    _PREFIX = "membership."
-
-    lease_ttl: float = setting(
-        5.0,
-        number(0.2, 3600, "s"),
-        "a node that cannot renew for so long is lost; shorter: quicker, touchier",
-    )
-    leader_ttl: float | None = setting(
-        None, optional(number(0.2, 3600, "s")), "the leader's; default: lease_ttl"
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlacementConfig(Group):
-    """Where actors live, and how a sender finds out."""
-
-    _PREFIX = "placement."
-
-    location_cache_expiry_ms: float = setting(
-        5_000.0, number(1, unit="ms"), "a cached location is looked up again"
-    )
-    location_cache_size: int = setting(100_000, whole(1), "cached locations, least recently used go first")
-    negative_cache_ms: float = setting(
-        100.0, number(0, 60_000, "ms"), "how long 'no such actor' is remembered"
-    )
-    start_timeout: float = setting(
-        3.0, number(0, unit="s"), "senders wait so long for an actor that starts or moves"
-    )
-    rehost_timeout: float = setting(
-        10.0, number(0, unit="s"), "senders wait so long for a lost node's actors"
-    )
-    adoption_batch_size: int = setting(100, whole(1, 1000), "actors of a lost node given away in one request")
-    adoption_timeout: float = setting(
-        15.0, number(0.1, unit="s"), "a node that has not answered by then is passed over"
-    )
-    lookups_at_once: int = setting(64, whole(1), "reads of the directory in flight; more wait")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorsConfig(Group):
-    """Actors of this node, and what may wait for them."""
-
-    _PREFIX = "actors."
-
-    mailbox_capacity: int = setting(10_000, whole(1), "messages that a mailbox holds")
-    mailbox_policy: str = setting(
-        "block", one_of("block", "drop_new", "drop_oldest", "fail"), "what a full mailbox does with one more"
-    )
-    waiting_limit: int = setting(10_000, whole(1), "messages to one actor that may wait for its location")
-    raise_when_full: bool = setting(
-        True, flag, "tell without room: raise BackpressureError; false: dead letter"
-    )
-    max_asks_in_flight: int = setting(65_536, whole(1), "asks of this node that may wait for answers")
-    stop_timeout: float = setting(5.0, number(0, unit="s"), "how long a stop waits for handlers that run")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,17 +225,6 @@ class ClusterConfig(Group):
         def build(self) -> ClusterConfig:
             """The configuration; later calls on this builder do not reach it. Raises ConfigError."""
             return build(ClusterConfig, {**self._values, "known_nodes": dict(self._nodes)})
-
-
-GROUPS: Mapping[str, type[Group]] = MappingProxyType(
-    {
-        "messaging": MessagingConfig,
-        "metadata": MetadataConfig,
-        "membership": MembershipConfig,
-        "placement": PlacementConfig,
-        "actors": ActorsConfig,
-    }
-)
 
 
 def settings() -> dict[str, dataclasses.Field[Any]]:

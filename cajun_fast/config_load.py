@@ -11,7 +11,8 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from cajun_fast.config import GROUPS, ClusterConfig, build, did_you_mean, rule_of, settings
+from cajun_fast.config import ClusterConfig, build, did_you_mean, rule_of, settings
+from cajun_fast.config_groups import GROUPS
 from cajun_fast.errors import ConfigError
 
 PREFIX = "CAJUN_"

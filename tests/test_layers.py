@@ -21,7 +21,13 @@ PACKAGE = "cajun_fast"
 
 RANKS = {
     0: ["errors", "clock", "guarantees"],
-    1: ["_core pid", "config config_rules config_load", "envelope", "ports", "metrics.recorder"],
+    1: [
+        "_core pid",
+        "config config_groups config_rules config_load",
+        "envelope",
+        "ports",
+        "metrics.recorder",
+    ],
     2: ["actors", "messaging", "metadata"],
     3: ["discovery"],
     4: ["cluster"],
