@@ -132,3 +132,21 @@ def test_what_a_receiver_counted_itself_is_a_sin(field: str, sin: str) -> None:
 def test_nothing_handled_proves_nothing() -> None:
     assert not judge([], EXACTLY).balanced
     assert "prove nothing" in words_of(Verdict(EXACTLY))[-1]
+
+
+@pytest.mark.parametrize(
+    ("killed", "surplus", "sins"),
+    [
+        (True, 0, {}),
+        (True, amount_of(3), {}),  # killed between the sum and the number
+        (True, 101, {"mangled": 1}),
+        (True, -1, {"mangled": 1}),
+        (False, amount_of(3), {"mangled": 1}),
+    ],
+)
+def test_only_a_killed_life_may_be_one_transfer_ahead_in_its_sum(
+    killed: bool, surplus: int, sins: dict[str, int]
+) -> None:
+    row = InRow(STREAM, 3, 1, 2, amount_of(1) + amount_of(2) + surplus)
+    sender = Books("a", False, (OutRow(STREAM, 1, 2, 2),), ())
+    assert judge([sender, Books("c", killed, (), (row,))], EXACTLY).sins == sins

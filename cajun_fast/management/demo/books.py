@@ -234,9 +234,12 @@ def percentile(histogram: list[int], share: float) -> int | None:
 # ---- amounts: known from the number, so that a mangled transfer shows
 
 
+LARGEST_AMOUNT = 100
+
+
 def amount_of(number: int) -> int:
     """What transfer ``number`` of any stream carries."""
-    return 1 + number % 100
+    return 1 + number % LARGEST_AMOUNT
 
 
 def sum_of_amounts(first: int, last: int) -> int:
