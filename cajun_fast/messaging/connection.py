@@ -101,7 +101,12 @@ class Connection(ConnectionCore, asyncio.BufferedProtocol):
     def _turn_down(self, refused: Refused, *, told: bool) -> None:
         if not told:
             self.write(refused.encode())
-            self.system.note_refusal(self, refused.reason)
+            if (
+                refused.code is Refusal.SIMULTANEOUS
+            ):  # two nodes that find each other dial at once: nobody's fault
+                log.debug("connection with %s ended: %s", self.address, refused.reason)
+            else:
+                self.system.note_refusal(self, refused.reason)
         if not self.settled.done():
             self.settled.set_exception(refused)
         if self.transport is not None:

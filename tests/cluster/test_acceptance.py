@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from cajun_fast.errors import ConfigError
+from cajun_fast.testing.etcd import etcd_binary, throwaway_etcd
 
 ACCEPTANCE = Path(__file__).resolve().parents[1] / "acceptance"
 
@@ -14,7 +18,22 @@ ACCEPTANCE = Path(__file__).resolve().parents[1] / "acceptance"
 @pytest.mark.processes
 @pytest.mark.parametrize("store", ["memory://quickstart", "sqlite:///{folder}/cluster.db"])
 def test_quickstart(store: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(ACCEPTANCE / "quickstart.py"), store.format(folder=tmp_path)]
+    run_quickstart(store.format(folder=tmp_path))
+
+
+@pytest.mark.etcd
+@pytest.mark.processes
+async def test_quickstart_on_etcd() -> None:
+    try:
+        etcd_binary()
+    except ConfigError as error:
+        pytest.skip(str(error))
+    async with throwaway_etcd() as url:
+        await asyncio.to_thread(run_quickstart, url)
+
+
+def run_quickstart(store: str) -> None:
+    command = [sys.executable, str(ACCEPTANCE / "quickstart.py"), store]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "quickstart: ok\n"
