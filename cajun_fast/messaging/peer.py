@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from cajun_fast._core.breaker import CircuitBreaker, State
 from cajun_fast.errors import CircuitBreakerOpenError, HandshakeError
 from cajun_fast.messaging.handshake import Hello, Refusal, Refused, Resume
+from cajun_fast.messaging.liveness import Liveness, PeerState, Signs, judge
 from cajun_fast.ports import Address
 
 if TYPE_CHECKING:
@@ -50,11 +51,20 @@ class Peer:
         self.version = 0  # of the protocol, as agreed on the last connection
         self.features = 0
         self.down_since = system.now()
+        self.watched = False  # somebody wants to know how it is, whether or not there is anything to send
+        self.state = PeerState.UNKNOWN
+        self._state_ns = self.down_since
+        self._wanted_ns: int | None = None
+        self._heard_ns: int | None = None  # as of the last connection
+        self._stuck_ns: int | None = None
+        self._refused = False
 
     # ---- the connection --------------------------------------------------------------------------------------
 
     def want(self) -> None:
         """Have a connection made, unless there is one or it is being made."""
+        if self._wanted_ns is None:
+            self._wanted_ns = self.system.now()
         if self._task is None and self.connection is None and self.addresses and not self.system.stopping:
             self._task = self.system.start_task(self._connect(), f"dial {self.node}")
             self._task.add_done_callback(self._dial_ended)
@@ -79,6 +89,7 @@ class Peer:
             except Refused as error:
                 self._note_refusal(error, ticket)
             except (OSError, HandshakeError) as error:
+                self._refused = isinstance(error, ConnectionRefusedError)
                 self._note_failure(ticket)
                 log.info("node %s cannot be reached: %s", self.node, error or type(error).__name__)
             except BaseException:
@@ -196,10 +207,12 @@ class Peer:
         self.connection = connection
         self.established = max(self.established, era + 1)
         self._failed_at = 0
+        self._refused = False
         self.breaker.reset()
         self._set_refusal()
         connection.start(self.link)
         self._wake.set()
+        self._look(self.system.now())
         self.system.on_up(self)
         return True
 
@@ -214,6 +227,7 @@ class Peer:
         if self.connection is not connection:
             return
         self.connection = None
+        self._heard_ns = connection.heard_ns
         self.down_since = self.system.now()
         if not self.system.stopping:
             log.info("the connection to node %s is gone: %s", self.node, error or "closed by the peer")
@@ -226,6 +240,8 @@ class Peer:
         """End the link and begin another: what stood in the old one is settled."""
         old, self.link = self.link, self.system.make_link(self.node, None)
         self.established = self._peer_stream = 0
+        self._heard_ns = self._stuck_ns = None
+        self._wanted_ns = self.system.now()
         if self.connection is not None:
             self.connection.abort()
             self.connection = None
@@ -236,6 +252,7 @@ class Peer:
         if self.link.incarnation is not None and incarnation > self.link.incarnation:
             self.renew(f"incarnation {incarnation} took the place of {self.link.incarnation}")
         if self.incarnation != incarnation:
+            self._wanted_ns = None
             self.breaker.reset()
             self._failed_at = 0
             self._set_refusal()
@@ -255,20 +272,58 @@ class Peer:
             self.connection = None
         self.link.end(reason)
 
+    # ---- its life --------------------------------------------------------------------------------------------
+
     def beat(self, now: int, *, fair: bool) -> None:
         """Called at each heartbeat: a silent connection is dropped, an idle one shows life. ``fair``: this node was
         awake to hear what came."""
         self.link.tick(now)
-        connection, limit = self.connection, self.system.settings.heartbeat_timeout * 1e9
+        if fair:
+            self._look(now)
+        connection = self.connection
         if connection is None:
-            if self.link.unsettled:
+            if self.link.unsettled or self.watched:
                 self.want()
             self._set_refusal()
             return
-        if now - connection.heard_ns > limit and fair:
+        if fair and self.state in (PeerState.SILENT, PeerState.CUT):
             self.system.judge_silence(self, connection)
         if now - connection.sent_ns > self.system.heartbeat * 0.5e9:
             self.link.ping()
+
+    def _look(self, now: int) -> None:
+        state = judge(self._signs(now))
+        if state is PeerState.STUCK:
+            self._stuck_ns = now
+        if state is not self.state:
+            log.info("node %s: %s → %s", self.node, self.state, state)
+            self.state, self._state_ns = state, now
+            self.system.on_liveness(self.node, self._known_incarnation or 0, state)
+
+    def _signs(self, now: int) -> Signs:
+        heard = self._heard_ns if self.connection is None else self.connection.heard_ns
+        return Signs(
+            now, round(self.system.settings.heartbeat_timeout * 1e9), self._wanted_ns, heard,
+            stuck=self._stuck_ns, connected=self.connection is not None,
+        )  # fmt: skip
+
+    @property
+    def _known_incarnation(self) -> int | None:
+        return self.incarnation if self.link.incarnation is None else self.link.incarnation
+
+    def liveness(self, now: int) -> Liveness:
+        """What is known of its life."""
+        signs = self._signs(now)
+
+        def age(at: int | None) -> float | None:
+            return None if at is None else (now - at) / 1e9
+
+        return Liveness(
+            self.node, self._known_incarnation, self.state, age(self._state_ns) or 0.0,
+            connected=signs.connected, heard=age(signs.heard), beat=age(signs.beat),
+            standing=None if signs.beat is None else (signs.standing + now - signs.beat) / 1e9,
+            refused=self._refused,
+        )  # fmt: skip
 
     @property
     def is_stranger(self) -> bool:

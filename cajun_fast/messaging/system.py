@@ -21,6 +21,7 @@ from cajun_fast.errors import NodeUnavailableError, NotRunningError
 from cajun_fast.messaging.connection import Connection
 from cajun_fast.messaging.handshake import Hello, Refusal, Refused
 from cajun_fast.messaging.link_ports import LinkPorts
+from cajun_fast.messaging.liveness import Liveness, PeerState
 from cajun_fast.messaging.peer import Peer
 from cajun_fast.messaging.serializer import make_codec
 from cajun_fast.messaging.settings import LinkSettings
@@ -31,9 +32,10 @@ SETTLE_STEP = 0.005  # seconds between two looks at what is owed, while stopping
 log = logging.getLogger("cajun_fast.messaging")
 
 Watcher = Callable[[str, int], None]
+LivenessWatcher = Callable[[str, int, PeerState], None]
 
 
-def _nothing(node: str, incarnation: int) -> None:
+def _nothing(*_: object) -> None:
     pass
 
 
@@ -68,6 +70,8 @@ class MessagingSystem:
         #: Told when a peer's connection is lost or stands again: (node, incarnation).
         self.on_suspect: Watcher = _nothing
         self.on_reachable: Watcher = _nothing
+        #: Told of every change of a peer's state: (node, incarnation or 0, state). Must not raise or wait.
+        self.on_liveness: LivenessWatcher = _nothing
         self.now = ports.clock.now_ns
         self._network = ports.network
         self._listener: Listener | None = None
@@ -204,6 +208,20 @@ class MessagingSystem:
         if peer is None or (peer.connection is None and peer.established == 0):
             return None
         return peer.connection is not None
+
+    def liveness(self, node_id: str) -> Liveness | None:
+        """What is known of a node's life, judged four times in each heartbeat limit; None for an unknown node."""
+        peer = self._peers.get(node_id)
+        return None if peer is None else peer.liveness(self.now())
+
+    def watch(self, node_id: str, on: bool = True) -> None:
+        """Keep a connection to the node, so that its life can be judged without any message to it. An unknown node is
+        passed over; who is removed is forgotten."""
+        peer = self._peers.get(node_id)
+        if peer is not None:
+            peer.watched = on
+            if on and not self.stopping:
+                peer.want()
 
     async def ping(self, node_id: str, timeout: float = 1.0) -> None:
         """Return once a connection to the node stands. Raises NodeUnavailableError after ``timeout`` seconds."""
