@@ -78,6 +78,66 @@ class NoNetwork:
         raise NotRunningError(f"cannot dial {address}: this system was made without a network")
 
 
+class Invitation(NamedTuple):
+    """What a node tells a peer that is to send it beats: where to, as which of its peers, and under which key."""
+
+    host: str  # numeric; "" for the address that the peer's connection shows
+    port: int
+    id: int
+    key: bytes
+
+
+class Pulse(NamedTuple):
+    """The last beat of a peer, in nanoseconds: how long ago it came, and how long its event loop had stood then."""
+
+    age: int
+    standing: int
+
+
+class Heart(Protocol):
+    """The beat of one node beside its links: it goes on while the event loop stands. Never waits, never raises."""
+
+    def turn(self) -> None:
+        """The event loop turns: called at each heartbeat."""
+        ...
+
+    def invite(self, node: str) -> Invitation:
+        """What ``node`` needs to send beats here: the same until it is forgotten."""
+        ...
+
+    def accept(self, node: str, host: str, invitation: Invitation) -> None:
+        """Send beats as ``node`` has invited; ``host`` is where its connection comes from."""
+        ...
+
+    def last(self, node: str) -> Pulse | None:
+        """What was heard from it; None: nothing yet, or it is forgotten."""
+        ...
+
+    def forget(self, node: str) -> None:
+        """Neither send it beats nor take its own."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Hearts(Protocol):
+    """Where hearts come from."""
+
+    async def start(self, host: str, interval: float) -> Heart | None:
+        """A heart that beats each ``interval`` seconds, reached at the host the node listens on; None: there is none to
+        be had, and links judge by their own silence alone. Never raises but for cancellation."""
+        ...
+
+
+class NoHearts:
+    """For a world without beats."""
+
+    __slots__ = ()
+
+    async def start(self, host: str, interval: float) -> Heart | None:
+        return None
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """The outside world of one node."""
@@ -85,3 +145,4 @@ class Ports:
     clock: Clock = field(default_factory=MonotonicClock)
     random: random.Random = field(default_factory=system_random)
     network: Network = field(default_factory=NoNetwork)
+    hearts: Hearts = field(default_factory=NoHearts)

@@ -1,7 +1,7 @@
 __test__: dict[str, str]
 
 MAGIC_BYTE: int
-PROTOCOL_VERSION: int
+FRAME_VERSION: int
 HEADER_SIZE: int
 TYPES: dict[str, int]
 

@@ -31,6 +31,7 @@ from cajun_fast.errors import (
     NotRunningError,
 )
 from cajun_fast.guarantees import DeliveryGuarantee
+from cajun_fast.messaging.hearts import SocketHearts
 from cajun_fast.messaging.network import SocketNetwork
 from cajun_fast.metadata.store import MetadataStore
 from cajun_fast.ports import Ports
@@ -66,7 +67,7 @@ class ClusterActorSystem:
         Raises ConfigError for a store URL that nothing serves. Nothing is opened before ``start``.
         """
         self.config = config
-        self._ports = ports or Ports(network=SocketNetwork())
+        self._ports = ports or Ports(network=SocketNetwork(), hearts=SocketHearts())
         self._types = types or registry
         self._life = Life.NEW
         self._node = Node(

@@ -92,6 +92,8 @@ class Connection(ConnectionCore, asyncio.BufferedProtocol):
             raise ProtocolError("RESUME before HELLO")
         if self.peer.link.stream != self.said_stream:
             raise Refused(Refusal.SIMULTANEOUS, "the link was renewed since HELLO: dial again")
+        if resume.invitation is not None:
+            self.peer.accept_beats(self.host, resume.invitation)
         self.system.settled(self)
         if not self.settled.done():
             self.settled.set_result(None)
@@ -126,6 +128,12 @@ class Connection(ConnectionCore, asyncio.BufferedProtocol):
             self.settled.set_exception(HandshakeError(f"the connection ended during the handshake: {error}"))
         if self.peer is not None:
             self.peer.lost(self, error)
+
+    @property
+    def host(self) -> str:
+        """The other end's host as its socket shows it; a Unix socket's is this one."""
+        name = self.transport.get_extra_info("peername") if self.transport is not None else None
+        return str(name[0]) if isinstance(name, tuple) else "127.0.0.1"
 
     @property
     def address(self) -> str:

@@ -15,9 +15,13 @@ import enum
 import struct
 from dataclasses import dataclass
 
-from cajun_fast._core.frame import HEADER_SIZE, PROTOCOL_VERSION, TYPES, decode_header, encode_frame
+from cajun_fast._core.frame import HEADER_SIZE, TYPES, decode_header, encode_frame
 from cajun_fast.errors import HandshakeError, ProtocolError
+from cajun_fast.ports import Invitation
 
+PROTOCOL_VERSION = 2  # spoken here
+OLDEST_VERSION = 1  # and still understood: a cluster is brought up to date one node at a time
+FEATURES_SINCE = 2  # the version from which on features count
 HELLO_MOST = 1024
 NONCE = 32
 
@@ -25,6 +29,13 @@ _FIXED = struct.Struct(
     f"<HHIQQQ{NONCE}sB3B"
 )  # versions, features, incarnation, stream, established, nonce, role, lengths
 _RESUME = struct.Struct("<QQ")
+_INVITATION = struct.Struct("<HI16s")  # port, id, key; the host is the rest of the frame
+
+
+class Feature(enum.IntFlag):
+    """What a node can do beyond its protocol version; used where both ends can."""
+
+    BEAT = 1
 
 
 class Refusal(enum.IntEnum):
@@ -51,7 +62,7 @@ class Hello:
     stream: int
     established: int
     nonce: bytes = bytes(NONCE)
-    min_version: int = PROTOCOL_VERSION
+    min_version: int = OLDEST_VERSION
     max_version: int = PROTOCOL_VERSION
     features: int = 0
     client: bool = False
@@ -102,19 +113,33 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """``stream``: the lane of the other's that this side knows, 0 for none; ``watermark``: up to where."""
+    """``stream``: the lane of the other's that this side knows, 0 for none; ``watermark``: up to where.
+    ``invitation``: how to send this side beats, with Feature.BEAT only."""
 
     stream: int
     watermark: int
+    invitation: Invitation | None = None
 
     def encode(self) -> bytes:
-        return encode_frame(TYPES["RESUME"], _RESUME.pack(self.stream, self.watermark))
+        body = _RESUME.pack(self.stream, self.watermark)
+        if self.invitation is not None:
+            host, *numbers = self.invitation
+            body += _INVITATION.pack(*numbers) + host.encode()
+        return encode_frame(TYPES["RESUME"], body)
 
     @classmethod
     def decode(cls, body: bytes) -> Resume:
         if len(body) < _RESUME.size:
             raise ProtocolError(f"a RESUME of {len(body)} bytes, {_RESUME.size} are due")
-        return cls(*_RESUME.unpack_from(body))
+        stream, watermark = _RESUME.unpack_from(body)
+        return cls(stream, watermark, _invitation(body[_RESUME.size :]))
+
+
+def _invitation(rest: bytes) -> Invitation | None:
+    if len(rest) < _INVITATION.size:
+        return None
+    port, number, key = _INVITATION.unpack_from(rest)
+    return Invitation(rest[_INVITATION.size :].decode("ascii", "replace"), port, number, key)
 
 
 class Refused(HandshakeError):  # noqa: N818 - a message of the protocol that is also raised
@@ -163,7 +188,8 @@ def agree(mine: Hello, theirs: Hello) -> tuple[int, int]:
             f"node {theirs.node!r} speaks protocol {theirs.min_version} to {theirs.max_version}, "
             f"node {mine.node!r} {mine.min_version} to {mine.max_version}: bring one of them up to date",
         )
-    return min(mine.max_version, theirs.max_version), mine.features & theirs.features
+    version = min(mine.max_version, theirs.max_version)
+    return version, mine.features & theirs.features if version >= FEATURES_SINCE else 0
 
 
 def check_cluster(mine: Hello, theirs: Hello) -> None:

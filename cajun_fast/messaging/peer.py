@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from cajun_fast._core.breaker import CircuitBreaker, State
 from cajun_fast.errors import CircuitBreakerOpenError, HandshakeError
-from cajun_fast.messaging.handshake import Hello, Refusal, Refused, Resume
+from cajun_fast.messaging.handshake import Feature, Hello, Refusal, Refused, Resume
 from cajun_fast.messaging.liveness import Liveness, PeerState, Signs, judge
-from cajun_fast.ports import Address
+from cajun_fast.ports import Address, Invitation
 
 if TYPE_CHECKING:
     from cajun_fast.messaging.connection import Connection
@@ -192,8 +192,13 @@ class Peer:
         return self._dialled is not None and self._dialled.said_hello and self.system.node_id < self.node
 
     def resume(self) -> Resume:
-        """What this side knows of the peer's lane."""
-        return Resume(self.link.inbound.stream, self.link.inbound.watermark)
+        """What this side knows of the peer's lane, and how it is sent beats."""
+        heart = self.system.heart
+        beats = heart is not None and self.features & Feature.BEAT
+        return Resume(
+            self.link.inbound.stream, self.link.inbound.watermark,
+            heart.invite(self.node) if heart is not None and beats else None,
+        )  # fmt: skip
 
     def take(self, connection: Connection, era: int) -> bool:
         """The handshake is done: this connection carries the link from now on, unless a better one does."""
@@ -240,6 +245,7 @@ class Peer:
         """End the link and begin another: what stood in the old one is settled."""
         old, self.link = self.link, self.system.make_link(self.node, None)
         self.established = self._peer_stream = 0
+        self._forget_beats()
         self._heard_ns = self._stuck_ns = None
         self._wanted_ns = self.system.now()
         if self.connection is not None:
@@ -270,6 +276,7 @@ class Peer:
         if self.connection is not None:
             self.connection.close()
             self.connection = None
+        self._forget_beats()
         self.link.end(reason)
 
     # ---- its life --------------------------------------------------------------------------------------------
@@ -291,6 +298,15 @@ class Peer:
         if now - connection.sent_ns > self.system.heartbeat * 0.5e9:
             self.link.ping()
 
+    def accept_beats(self, host: str, invitation: Invitation) -> None:
+        """The peer says how it is sent beats."""
+        if self.system.heart is not None and self.features & Feature.BEAT:
+            self.system.heart.accept(self.node, host, invitation)
+
+    def _forget_beats(self) -> None:
+        if self.system.heart is not None:
+            self.system.heart.forget(self.node)
+
     def _look(self, now: int) -> None:
         state = judge(self._signs(now))
         if state is PeerState.STUCK:
@@ -302,8 +318,10 @@ class Peer:
 
     def _signs(self, now: int) -> Signs:
         heard = self._heard_ns if self.connection is None else self.connection.heard_ns
+        pulse = None if self.system.heart is None else self.system.heart.last(self.node)
         return Signs(
             now, round(self.system.settings.heartbeat_timeout * 1e9), self._wanted_ns, heard,
+            None if pulse is None else now - pulse.age, 0 if pulse is None else pulse.standing,
             stuck=self._stuck_ns, connected=self.connection is not None,
         )  # fmt: skip
 

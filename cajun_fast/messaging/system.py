@@ -19,13 +19,13 @@ from cajun_fast._core.ports import Replies
 from cajun_fast._core.turns import Dispatcher
 from cajun_fast.errors import NodeUnavailableError, NotRunningError
 from cajun_fast.messaging.connection import Connection
-from cajun_fast.messaging.handshake import Hello, Refusal, Refused
+from cajun_fast.messaging.handshake import Feature, Hello, Refusal, Refused
 from cajun_fast.messaging.link_ports import LinkPorts
 from cajun_fast.messaging.liveness import Liveness, PeerState
 from cajun_fast.messaging.peer import Peer
 from cajun_fast.messaging.serializer import make_codec
 from cajun_fast.messaging.settings import LinkSettings
-from cajun_fast.ports import Address, Listener, Ports
+from cajun_fast.ports import Address, Heart, Listener, Ports
 
 SETTLE_STEP = 0.005  # seconds between two looks at what is owed, while stopping
 
@@ -74,6 +74,8 @@ class MessagingSystem:
         self.on_liveness: LivenessWatcher = _nothing
         self.now = ports.clock.now_ns
         self._network = ports.network
+        self._hearts = ports.hearts
+        self.heart: Heart | None = None
         self._listener: Listener | None = None
         self._peers: dict[str, Peer] = {}
         self._handshakes: dict[Connection, asyncio.TimerHandle] = {}
@@ -89,6 +91,7 @@ class MessagingSystem:
     async def start(self, host: str, port: int) -> Address:
         """Listen; returns the true address. Raises ConfigError for one that cannot be had."""
         self._listener = await self._network.listen(host, port, lambda: Connection(self, None))
+        self.heart = await self._hearts.start(host, self.heartbeat)
         self._beat()
         return self._listener.address
 
@@ -108,6 +111,8 @@ class MessagingSystem:
             peer.link.goodbye("stopping")
             await peer.close(f"node {self.node_id!r} stopped")
         self._peers.clear()
+        if self.heart is not None:
+            self.heart.close()
         for connection in list(self._connections):
             connection.close()
         for task in list(self._tasks):
@@ -135,6 +140,8 @@ class MessagingSystem:
         now = self.now()
         fair = self._was_awake(now)
         self.exchange.now = now
+        if self.heart is not None:
+            self.heart.turn()
         self.exchange.expire(now)
         for peer in list(self._peers.values()):
             peer.beat(now, fair=fair)
@@ -254,6 +261,7 @@ class MessagingSystem:
         return Hello(
             self.node_id, self.incarnation, self.cluster, target, stream, established,
             self.random.randbytes(32), client=self.client,
+            features=0 if self.heart is None else Feature.BEAT,
         )  # fmt: skip
 
     def peer_for(self, hello: Hello) -> Peer:

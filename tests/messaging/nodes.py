@@ -9,6 +9,7 @@ from typing import Any
 from cajun_fast._core.lane import Lane
 from cajun_fast.actors.system import ActorSystem
 from cajun_fast.errors import ActorNotFoundError, CajunError
+from cajun_fast.messaging.hearts import SocketHearts
 from cajun_fast.messaging.network import SocketNetwork
 from cajun_fast.messaging.settings import LinkSettings
 from cajun_fast.messaging.system import MessagingSystem
@@ -59,7 +60,7 @@ class Node:
         self, name: str, incarnation: int = 1, *, unix: bool = False, cluster: str = "c", **settings: Any
     ):
         self.name, self.incarnation = name, incarnation
-        self.ports = Ports(network=SocketNetwork(unix=unix))
+        self.ports = Ports(network=SocketNetwork(unix=unix), hearts=SocketHearts())
         self.table = Table()
         self.table.node = self
         self.loop = asyncio.get_running_loop()

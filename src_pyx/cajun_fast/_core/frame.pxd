@@ -10,7 +10,7 @@ from cajun_fast._core.wire cimport load_le32, load_le64, store_le32, store_le64
 
 cdef enum:
     MAGIC = 0xCF
-    VERSION = 1
+    VERSION = 1                     # of this layout; what may be said in it is agreed on in HELLO
     FRAME_HEADER = 16
     RECORD_HEADER = 12
     FRAME_FULL = 64 * 1024          # a DATA frame is closed once its body is this long

@@ -5,7 +5,7 @@ from cajun_fast._core.wire cimport load_le16, load_le32, load_le64
 from cajun_fast.errors import ProtocolError
 
 MAGIC_BYTE = MAGIC
-PROTOCOL_VERSION = VERSION
+FRAME_VERSION = VERSION
 HEADER_SIZE = FRAME_HEADER
 TYPES = {
     "HELLO": HELLO, "REFUSE": REFUSE, "RESUME": RESUME, "START": START, "AUTH": AUTH, "DATA": DATA, "BULK": BULK,
