@@ -1,8 +1,9 @@
-from typing import Self
+from typing import Self, final
 
 KEY_SIZE: int
 MOST_SLOTS: int
 
+@final
 class Heart:
     def __new__(cls, fd: int, interval: float) -> Self: ...
     def close(self) -> None: ...

@@ -8,6 +8,7 @@
 # A handler that blocks the loop, or an extension that holds the GIL, stops `turn`; it stops neither the sending nor the
 # taking in. Slots are small numbers, one a peer, of the caller's choice.
 
+cimport cython
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 cdef extern from "_core/beat.h" nogil:
@@ -32,5 +33,6 @@ cdef extern from "_core/beat.h" nogil:
     uint64_t beat_dropped(beat_heart *heart)
     uint64_t beat_siphash(const unsigned char *key, const unsigned char *data, size_t size)
 
+@cython.final
 cdef class Heart:
     cdef beat_heart *heart              # NULL once closed

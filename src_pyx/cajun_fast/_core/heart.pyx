@@ -1,11 +1,13 @@
 """The beat of a process beside its links. See heart.pxd, and beat.h for the datagram."""
 
+cimport cython
 from libc.stdint cimport uint16_t, uint32_t
 
 KEY_SIZE = BEAT_KEY
 MOST_SLOTS = BEAT_SLOTS
 
 
+@cython.final
 cdef class Heart:
     """Beats from its making until ``close``. Takes over ``fd``, a bound datagram socket. Raises OSError."""
 
