@@ -374,13 +374,14 @@ class Node:
 
     async def _new_life(self) -> None:
         await self._new_incarnation()
+        self.router.pause()
         await self._close_links()
         await self._open_links(self.bound.port)
         self.hosting.owner = self.leadership.owner = self.owner
-        self.router.start(self.exchange, self.messaging, self.owner)
         for record in self.members.nodes.values():
             if record.node != self.owner.node:
                 self.messaging.add_node(record.node, record.incarnation, addresses_of(record, self.config))
+        self.router.start(self.exchange, self.messaging, self.owner)
         await self.membership.enter(self._record())
 
     # ---- hosting

@@ -4,6 +4,7 @@ under way.
 Laws: ``resolve`` never raises and answers each call exactly once, through the lane. A lane that is bound is
 never unbound from here: messages in flight on the old way must have their verdicts first, or order would be
 lost; the old home's refusal brings the lane back. A refusal is followed by a read that began after it.
+While this node changes its links (it comes back as a new incarnation), lanes are kept and answered after it.
 Waiting is bounded: ``start_timeout`` for an actor that starts or moves, ``rehost_timeout`` for one whose node
 was lost.
 """
@@ -79,15 +80,26 @@ class ClusterRouter:
         self._exchange: Exchange | None = None
         self._links: Links | None = None
         self._owner = Owner("", 0)
+        self._kept: list[Lane] | None = None
         self._tasks = Tasks("router")
 
     def start(self, exchange: Exchange, links: Links, owner: Owner) -> None:
-        """Begin to answer; a lane that asked before was failed with NotRunningError."""
+        """Begin to answer, or go on by other links; a lane that asked before the first start was failed with
+        NotRunningError.
+        """
         self._exchange, self._links, self._owner = exchange, links, owner
+        kept, self._kept = self._kept, None
+        for lane in kept or ():
+            self.resolve(lane)
+
+    def pause(self) -> None:
+        """The links are about to be closed and others to be opened: keep who asks for a way until ``start``."""
+        if self._kept is None:
+            self._kept = []
 
     async def stop(self) -> None:
         """Answer no more; lanes that wait are failed by their exchange."""
-        self._links = None
+        self._links = self._kept = None
         await self._tasks.stop()
 
     # ---- the port
@@ -143,6 +155,9 @@ class ClusterRouter:
     def _bind(self, lane: Lane, node: str, entry: Location | None) -> None:
         if self._links is None:
             lane.fail(NotRunningError(f"no way to actor {lane.target!r}: this node is stopping"))
+            return
+        if self._kept is not None:
+            self._kept.append(lane)
             return
         try:
             link = self._links.link(node)

@@ -219,6 +219,35 @@ async def test_without_every_promise_it_stands_still_and_comes_back_with_its_sta
     await cut.leader()
 
 
+async def test_who_sends_while_a_node_changes_its_incarnation_waits_and_hears_of_no_stop(cut: Cut) -> None:
+    a, b = await cut.join("a", "b", **{"membership.lease_ttl": 30.0})
+    await b.register(Tally, "y")
+    assert (await a.pid("y").ask(1))["count"] == 1
+    old, closed = a._node.messaging, asyncio.Event()
+    stop = old.stop
+
+    async def slow_stop() -> None:
+        old.stopping = True
+        await closed.wait()
+        old.stopping = False
+        await stop()
+
+    old.stop = slow_stop  # type: ignore[method-assign]
+    a._node.membership._fence("for the test")
+    await eventually(lambda: old.stopping)
+    lane = a._node.exchange.lane("y")
+    lane.unbind()
+    asks = [asyncio.ensure_future(a.pid("y").ask(1, timeout=20)) for _ in range(3)]
+    sends = [asyncio.ensure_future(a.pid("y").send(1)) for _ in range(3)]
+    await asyncio.sleep(0.1)
+    assert not any(each.done() for each in (*asks, *sends))
+    closed.set()
+    assert [(await ask)["count"] for ask in asks] == [2, 3, 4]
+    await asyncio.gather(*sends)
+    assert (await a.pid("y").ask(0))["count"] == 7
+    assert a.incarnation == 2
+
+
 async def test_a_node_that_knows_no_other_stands_still_and_comes_back_with_its_state(cut: Cut) -> None:
     (a,) = await cut.join("a")
     pid = await a.register(Tally, "x")

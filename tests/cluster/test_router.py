@@ -19,7 +19,7 @@ from cajun_fast.cluster.router import ClusterRouter, Patience, pause, pauses_bef
 from cajun_fast.cluster.tasks import Backoff
 from cajun_fast.errors import ActorNotFoundError, CajunError, NodeUnavailableError, NotRunningError
 from cajun_fast.metadata import KeySpace
-from tests.cluster.worlds import FaultyStore, LoopClock, memory, turned
+from tests.cluster.worlds import FaultyStore, LoopClock, memory, turned, until
 
 KEYS = KeySpace("test")
 ME = Owner("me", 1)
@@ -422,5 +422,26 @@ def test_before_start_and_after_stop_lanes_fail() -> None:
             lane = FakeLane("x")
             w.router.resolve(lane)  # type: ignore[arg-type]
             assert isinstance(lane.error, NotRunningError)
+
+    turned(story)
+
+
+def test_while_the_links_are_renewed_who_asks_is_kept_and_answered_by_the_new_ones() -> None:
+    async def story() -> None:
+        async with world() as w:
+            await w.own("x", "a")
+            w.router.pause()
+            early, late = FakeLane("x"), FakeLane("cajun:host@b")
+            w.router.resolve(early)
+            w.router.resolve(late)
+            await asyncio.sleep(60)
+            assert early.story == late.story == []
+            w.router.start(w.exchange, FakeLinks(), Owner("me", 2))  # type: ignore[arg-type]
+            await until(lambda: early.story and late.story)
+            assert (early.story, late.story) == (["link a"], ["link b"])
+            w.router.pause()
+            await w.router.stop()
+            w.router.resolve(early)
+            assert isinstance(early.error, NotRunningError)
 
     turned(story)
