@@ -57,7 +57,7 @@ class Connection(ConnectionCore, asyncio.BufferedProtocol):
             elif isinstance(frame, Resume):
                 self._on_resume(frame)
             elif isinstance(frame, Refused):
-                raise frame if self.dialled else ProtocolError("a refusal before anything was asked")
+                raise frame if self.said_hello else ProtocolError("a refusal before anything was asked")
         except Refused as refused:
             self._turn_down(refused, told=frame is refused)
             return len(data)
@@ -81,6 +81,8 @@ class Connection(ConnectionCore, asyncio.BufferedProtocol):
         elif hello.node != self.peer.node:
             raise Refused(Refusal.IDENTITY, f"node {self.peer.node!r} was dialled, {hello.node!r} answered")
         self.peer.judge(hello, dialled=self.dialled)
+        if self.dialled:  # before RESUME: the other side counts on a connection once it has that
+            self._check_stream(self.peer)
         self.peer.version, self.peer.features = agree(mine, hello)
         self.hello = hello
         if not self.dialled:
@@ -90,8 +92,7 @@ class Connection(ConnectionCore, asyncio.BufferedProtocol):
     def _on_resume(self, resume: Resume) -> None:
         if self.hello is None or self.peer is None:
             raise ProtocolError("RESUME before HELLO")
-        if self.peer.link.stream != self.said_stream:
-            raise Refused(Refusal.SIMULTANEOUS, "the link was renewed since HELLO: dial again")
+        self._check_stream(self.peer)
         if resume.invitation is not None:
             self.peer.accept_beats(self.host, resume.invitation)
         self.system.settled(self)
@@ -99,6 +100,10 @@ class Connection(ConnectionCore, asyncio.BufferedProtocol):
             self.settled.set_result(None)
         if not self.peer.take(self, max(self.said_established, self.hello.established)):
             self.abort()  # the other one carries the link
+
+    def _check_stream(self, peer: Peer) -> None:
+        if peer.link.stream != self.said_stream:
+            raise Refused(Refusal.SIMULTANEOUS, "the link was renewed since HELLO: dial again")
 
     def _turn_down(self, refused: Refused, *, told: bool) -> None:
         if not told:

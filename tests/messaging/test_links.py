@@ -262,6 +262,27 @@ async def test_a_new_incarnation_closes_the_breaker_and_an_old_one_is_refused(ma
     assert b.link(a).is_up is False
 
 
+async def test_who_learns_of_a_new_incarnation_by_its_own_dial_finds_an_end_to_it(make_node):
+    a, b, _ = await pair(make_node)
+    await b.record("x")
+    await a.pid("x", b).ask(1)
+    second = await make_node("b", 2)
+    await second.record("x")
+    await a.record("y")
+    peer = a.messaging.peer("b")
+    peer.addresses = (second.address,)  # membership has not told of it yet
+    second.knows(a)
+    peer.connection.abort()
+    reached = []
+    a.messaging.on_reachable = second.messaging.on_reachable = lambda *who: reached.append(who)
+    early = a.pid("x", second).send(2)  # by the link to the first incarnation, as far as a knows
+    assert isinstance((await asyncio.gather(early, return_exceptions=True))[0], None | OutcomeUnknownError)
+    await asyncio.wait_for(a.pid("x", second).send(3), 5)
+    await asyncio.wait_for(second.pid("y", a).send(4), 5)
+    await until(lambda: a.link(second).is_up and second.link(a).is_up)
+    assert reached == [("a", 1), ("b", 2)] or reached == [("b", 2), ("a", 1)], "one connection, no more"
+
+
 async def test_a_restarted_sender_is_not_swallowed(make_node):
     b = await make_node("b")
     log = await b.record("x")
