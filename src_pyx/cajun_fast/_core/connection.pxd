@@ -34,8 +34,8 @@ cdef class ConnectionCore(Wire):
     cdef public int64_t sent_ns         # when bytes last went
     cdef public uint64_t writes
 
-    cdef int take_in(self) except -1
-    cdef int read_link(self) except -1
+    cdef int take_in(self, int64_t now) except -1
+    cdef int read_link(self, int64_t now) except -1
     cdef int read_handshake(self) except -1
     cdef bint carries(self) noexcept    # the link, and not a newer connection
     cdef int flush(self) except -1

@@ -1,5 +1,6 @@
 """Connection: a link's skin, the only room of the core that does I/O. See connection.pxd."""
 
+from libc.stdint cimport int64_t
 from libc.string cimport memmove
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -48,7 +49,7 @@ cdef class ConnectionCore(Wire):
         self.tail += count
         self.heard_ns = self.dispatcher.exchange.clock()
         self.dispatcher.exchange.now = self.heard_ns
-        self.take_in()
+        self.take_in(self.heard_ns)
 
     def eof_received(self):
         """asyncio: the peer has closed its side."""
@@ -115,11 +116,11 @@ cdef class ConnectionCore(Wire):
     cdef bint carries(self) noexcept:
         return self.in_link and not self.closed and self.link.is_carried_by(self)
 
-    cdef int take_in(self) except -1:
+    cdef int take_in(self, int64_t now) except -1:
         """Hand on what came. Whatever goes wrong ends this connection, and nothing else."""
         try:
             if self.in_link:
-                self.read_link()
+                self.read_link(now)
             else:
                 self.read_handshake()
             self.make_room()
@@ -128,11 +129,11 @@ cdef class ConnectionCore(Wire):
             self.owner.on_broken(self, error)
         return 0
 
-    cdef int read_link(self) except -1:
+    cdef int read_link(self, int64_t now) except -1:
         if not self.carries():
             self.head = self.tail           # a newer connection has taken over
         elif not self.held:
-            self.dispatcher.begin_slice()
+            self.dispatcher.begin_slice_at(now)
             self.reading = True
             self.due = False
             try:
@@ -177,7 +178,7 @@ cdef class ConnectionCore(Wire):
             self.held = False
             self.transport.resume_reading()
         if self.carries():
-            self.take_in()
+            self.take_in(self.dispatcher.exchange.clock())
 
     # ---- writing ---------------------------------------------------------------------------------------------
 

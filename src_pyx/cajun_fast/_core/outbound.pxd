@@ -59,6 +59,7 @@ cdef class Outbound(Carrier):
 
     cpdef list collect(self)
     cdef int signal(self) except -1
+    cdef OutBuf take_scratch(self)
     cdef int encode(self, OutBuf out, object message, bint encoded) except -1
     cdef int post_encoded(self, Lane lane, int kind, int guarantee, OutBuf out, Lane sender, uint64_t tag,
                           Lane origin, int64_t deadline, object waiter) except -1

@@ -109,11 +109,7 @@ cdef class Outbound(Carrier):
             return FULL
         if origin is not None and origin is not self.exchange.asks:
             asker = self.exchange.lane(origin.node)
-        out = self.scratch
-        self.scratch = None                 # encoding may run a user's code, which may send
-        if out is None:
-            out = OutBuf()
-        out.used = 0
+        out = self.take_scratch()
         try:
             self.encode(out, message, encoded)
             self.post_encoded(<Lane>lane, kind, guarantee, out,
@@ -244,9 +240,21 @@ cdef class Outbound(Carrier):
         return 0
 
     cdef int answer_unless_bad(self, int kind, uint64_t tag, object value) except -1:
-        cdef OutBuf out = OutBuf()
-        (<Serializer>self.plain if kind == FAULT else self.serializer).encode_into(out, value)
-        return self.post_encoded(None, kind, 2, out, None, tag, None, 0, None)
+        cdef OutBuf out = self.take_scratch()
+        try:
+            (<Serializer>self.plain if kind == FAULT else self.serializer).encode_into(out, value)
+            return self.post_encoded(None, kind, 2, out, None, tag, None, 0, None)
+        finally:
+            self.scratch = out
+
+    cdef OutBuf take_scratch(self):
+        """Empty memory to encode into, to be given back; encoding may run a user's code, which may send."""
+        cdef OutBuf out = self.scratch
+        self.scratch = None
+        if out is None:
+            out = OutBuf()
+        out.used = 0
+        return out
 
     cdef int signal(self) except -1:
         if self.wire is not None:
@@ -266,9 +274,12 @@ cdef class Outbound(Carrier):
         self.woken = False
         if self.inbound.ack_due or self.inbound.late:
             self.write_ack()
-        if self.control.used:
+        if self.window.unflushed and self.window.collect_small(self.control):
             out.append(self.control.take())
-        self.window.collect(out)
+        else:
+            if self.control.used:
+                out.append(self.control.take())
+            self.window.collect(out)
         if self.bulk.queue:
             finished = []
             self.bulk.collect(out, BULK_A_TURN, finished)

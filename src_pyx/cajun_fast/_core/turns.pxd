@@ -43,6 +43,7 @@ cdef class Dispatcher:
 
     # A slice of its own for the caller, who asks slice_over() after each message; for a link's frame loop.
     cdef int begin_slice(self) except -1
+    cdef int begin_slice_at(self, int64_t now) except -1    # for who has just looked at the clock
     cdef int look(self) except -1
     # For a pump: the slice that all pumps of this turn of the loop share.
     cdef int join_turn(self) except -1

@@ -83,7 +83,9 @@ cdef class Dispatcher:
         return 0
 
     cdef int begin_slice(self) except -1:
-        cdef int64_t now = self.clock()
+        return self.begin_slice_at(self.clock())
+
+    cdef int begin_slice_at(self, int64_t now) except -1:
         if now >= self.exchange.fence_at and self.exchange.fence_at:
             self.exchange.overdue()         # a pause may have been long: first of all, is this node still an owner?
         self.exchange.now = self.looked = now

@@ -11,7 +11,7 @@
 # acked only rises; flushed is the highest number any transport ever saw: above it a loss is known to be none.
 
 from libc.stdint cimport uint32_t, uint64_t
-from cajun_fast._core.outbuf cimport Slab
+from cajun_fast._core.outbuf cimport OutBuf, Slab
 
 cdef class SendWindow:
     cdef readonly uint64_t next_seq
@@ -32,6 +32,7 @@ cdef class SendWindow:
     cdef int new_slab(self, Py_ssize_t least) except -1
     cdef void close_frame(self) noexcept
     cdef int collect(self, list out) except -1
+    cdef bint collect_small(self, OutBuf out) except -1
     cdef int ack(self, uint64_t seq) except -1
     cdef int release(self) except -1
     # The record numbered `seq` (without its size field), borrowed until the next call; NULL if it is not kept.

@@ -6,8 +6,10 @@ sockets.
 
 from collections import deque
 
+from libc.string cimport memcpy
+
 from cajun_fast._core.frame cimport DATA, FRAME_FULL, FRAME_HEADER, get_header, put_header
-from cajun_fast._core.outbuf cimport Slab
+from cajun_fast._core.outbuf cimport OutBuf, Slab
 from cajun_fast._core.ports cimport NAME
 from cajun_fast._core.wire cimport load_le32, store_le32
 
@@ -15,6 +17,7 @@ from cajun_fast.errors import ProtocolError
 
 cdef enum:
     SPARE_SLABS = 4
+    SMALL_WRITE = 1024                  # bytes up to which a copy is cheaper than a view
 
 
 cdef class SendWindow:
@@ -88,6 +91,22 @@ cdef class SendWindow:
         if self.next_seq - 1 > self.flushed:
             self.flushed = self.next_seq - 1
         return 0
+
+    cdef bint collect_small(self, OutBuf out) except -1:
+        """A copy of everything not yet handed over into ``out``, where that is little and lies in one piece: one buffer
+        costs a transport less than two."""
+        cdef Slab slab = self.current
+        cdef Py_ssize_t size = self.unflushed
+        if size > SMALL_WRITE or slab is None or slab.used - slab.written != size:
+            return False
+        self.close_frame()
+        memcpy(out.room(size), slab.data + slab.written, size)
+        out.used += size
+        slab.written = slab.used
+        self.unflushed = 0
+        if self.next_seq - 1 > self.flushed:
+            self.flushed = self.next_seq - 1
+        return True
 
     cdef int ack(self, uint64_t seq) except -1:
         """Everything up to ``seq`` has its verdict. Raises ProtocolError for a number that was never sent."""
