@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         ClusterActorSystem,
         ClusterFactory,
         ClusterManager,
+        ClusterMetrics,
         ElectionResult,
         NodeInfo,
     )
@@ -80,6 +81,7 @@ _ROOMS = {
         "ClusterActorSystem",
         "ClusterFactory",
         "ClusterManager",
+        "ClusterMetrics",
         "ElectionResult",
         "NodeInfo",
     ),
@@ -130,6 +132,7 @@ __all__ = [
     "ClusterConfig",
     "ClusterFactory",
     "ClusterManager",
+    "ClusterMetrics",
     "ConfigError",
     "Context",
     "DeadLetter",

@@ -6,6 +6,7 @@ from typing import Any, SupportsInt
 from typing_extensions import disjoint_base
 
 from cajun_fast._core.asks import Asks
+from cajun_fast._core.instruments import Sampler
 from cajun_fast._core.locations import Location
 from cajun_fast._core.ports import Carrier, Inbox, Replies
 
@@ -41,7 +42,12 @@ class Exchange:
         waiting_limit: int = 10_000,
         raise_when_full: bool = True,
         max_asks: int = 65_536,
+        sampler: Sampler | None = None,
     ) -> None: ...
+    @property
+    def sampler(self) -> Sampler: ...
+    @property
+    def ended_told(self) -> int: ...
     @property
     def node_id(self) -> str: ...
     @property

@@ -4,6 +4,7 @@ from typing import Any, TypeVar, final
 
 from typing_extensions import disjoint_base
 
+from cajun_fast._core.instruments import Tally
 from cajun_fast._core.lane import Exchange, Pid
 from cajun_fast._core.ports import Inbox
 
@@ -35,6 +36,8 @@ class Dispatcher:
     def exchange(self) -> Exchange: ...
     @property
     def keeper(self) -> Any: ...
+    @property
+    def tallies(self) -> dict[str, Tally]: ...
     @property
     def slice_ns(self) -> int: ...
     @property

@@ -4,6 +4,7 @@ way in.
 
 from cajun_fast.cluster.factory import ClusterFactory
 from cajun_fast.cluster.manager import ActorInfo, ActorPage, ClusterManager, ElectionResult, NodeInfo
+from cajun_fast.cluster.metrics import ClusterMetrics
 from cajun_fast.cluster.system import ClusterActorSystem
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "ClusterActorSystem",
     "ClusterFactory",
     "ClusterManager",
+    "ClusterMetrics",
     "ElectionResult",
     "NodeInfo",
 ]

@@ -107,6 +107,13 @@ class Membership:
         """Whether this node may act as an owner right now."""
         return not self.fenced and self._clock.now_ns() < self.deadline_ns
 
+    @property
+    def lease_age(self) -> float:
+        """Seconds since the last renewal that the store has answered was sent; 0.0 before this node entered."""
+        if self._lease is None:
+            return 0.0
+        return max(0.0, self._ttl - (self._lease.deadline_ns - self._clock.now_ns()) / 1e9)
+
     # ---- entering and leaving
 
     async def enter(self, record: NodeRecord) -> None:

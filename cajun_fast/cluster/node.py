@@ -27,6 +27,7 @@ from cajun_fast.cluster.links import addresses_of, make_messaging, probe
 from cajun_fast.cluster.locator import Locator
 from cajun_fast.cluster.members import MemberHooks, Members
 from cajun_fast.cluster.membership import Membership, MembershipHooks, take_incarnation
+from cajun_fast.cluster.metrics import ClusterMetrics
 from cajun_fast.cluster.records import NodeRecord, Owner
 from cajun_fast.cluster.registrar import Registrar
 from cajun_fast.cluster.router import ClusterRouter
@@ -67,6 +68,7 @@ class Node:
         self._tasks = Tasks(f"node {config.system_id}")
         self._returning: asyncio.Task[None] | None = None
         self._build()
+        self.metrics = ClusterMetrics(self)
 
     def _backoff(self, first: float = 0.05, cap: float = 1.0) -> Backoff:
         return Backoff(self.ports.random, first, cap)
@@ -194,9 +196,11 @@ class Node:
             self.leadership.start(self.owner)
         self.health.start()
         self._tasks.start(self._report_load(), "load")
+        self.metrics.start()
 
     async def stop(self) -> None:
         """Go in order; what never started is passed over. Never raises but for cancellation."""
+        self.metrics.stop()
         steps: Sequence[tuple[str, Callable[[], Awaitable[Any]]]] = (
             ("background work", self._tasks.stop),
             ("hold", self.hold.stop),

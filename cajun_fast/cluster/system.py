@@ -21,6 +21,7 @@ from cajun_fast.actors.ids import check_id, random_ids
 from cajun_fast.actors.registry import Registry, registry, type_of
 from cajun_fast.cluster.host import decode_answer, host_id
 from cajun_fast.cluster.manager import ClusterManager
+from cajun_fast.cluster.metrics import ClusterMetrics
 from cajun_fast.cluster.node import Node
 from cajun_fast.cluster.settings import store_of
 from cajun_fast.config import ClusterConfig, NodeAddress
@@ -190,6 +191,11 @@ class ClusterActorSystem:
     def dead_letters(self) -> DeadLetters:
         """Messages of this node that reached no handler."""
         return self._node.actors.dead_letters
+
+    @property
+    def metrics(self) -> ClusterMetrics:
+        """What this node counts and measures; ``metrics.snapshot()`` is all of it."""
+        return self._running.metrics
 
     @property
     def exchange(self) -> Exchange:

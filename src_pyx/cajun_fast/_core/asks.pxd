@@ -4,6 +4,7 @@
 # what is due and finds the next. An answered ask leaves nothing behind (a heap would keep it until its deadline).
 
 from libc.stdint cimport int64_t, uint64_t
+from cajun_fast._core.instruments cimport Histogram
 from cajun_fast._core.ports cimport Replies
 
 cdef class PendingAsk:
@@ -21,7 +22,10 @@ cdef class Asks(Replies):
     cdef object _timer
     cdef int64_t _timer_at              # ns, 0 when no timer stands
     cdef readonly Py_ssize_t limit
+    cdef readonly uint64_t answered, failed, timed_out      # those that timed out count as failed too
+    cdef readonly Histogram round_trip  # ns, from ask to answer
 
     cdef uint64_t open(self, object future, str target, double timeout) except 0
+    cdef int forget(self, uint64_t tag) except -1       # it was never sent
     cdef int set_carrier(self, uint64_t tag, object carrier) except -1
     cdef int _set_timer(self, int64_t at) except -1

@@ -6,6 +6,8 @@ fault, its time-out, or the loss of the node it went to.
 
 import traceback
 
+from cajun_fast._core.instruments cimport Histogram
+
 from cajun_fast.errors import AskTimeoutError, BackpressureError, CajunError, NotRunningError, RemoteActorError
 
 cdef int64_t GRAIN = 5_000_000      # ns: time-outs that lie closer together share a pass
@@ -25,6 +27,7 @@ cdef class Asks(Replies):
         self._next = first_tag or 1
         self._loop = loop
         self._clock = clock
+        self.round_trip = Histogram()
 
     def __len__(self):
         return len(self._pending)
@@ -46,6 +49,10 @@ cdef class Asks(Replies):
             self._set_timer(ask.deadline)
         return tag
 
+    cdef int forget(self, uint64_t tag) except -1:
+        self._pending.pop(tag, None)
+        return 0
+
     cdef int set_carrier(self, uint64_t tag, object carrier) except -1:
         cdef PendingAsk ask = self._pending.get(tag)
         if ask is not None:
@@ -55,12 +62,15 @@ cdef class Asks(Replies):
     cdef int answer(self, uint64_t tag, object value) except -1:
         cdef PendingAsk ask = self._pending.pop(tag, None)
         if ask is not None and not ask.future.done():
+            self.answered += 1
+            self.round_trip.add(<int64_t>self._clock() - ask.deadline + <int64_t>(ask.timeout * 1e9), 1)
             ask.future.set_result(value)
         return 0
 
     cdef int fault(self, uint64_t tag, object error) except -1:
         cdef PendingAsk ask = self._pending.pop(tag, None)
         if ask is not None and not ask.future.done():
+            self.failed += 1
             ask.future.set_exception(as_told(error, ask.target, self.node))
         return 0
 
@@ -105,6 +115,7 @@ cdef class Asks(Replies):
             if ask.future.done():
                 del self._pending[tag]
             elif ask.deadline <= now + GRAIN:
+                self.timed_out += 1
                 self.fault(tag, AskTimeoutError(
                     f"actor {ask.target!r} gave no answer within {ask.timeout:g} s; "
                     "whether it handled the message is not known"

@@ -19,6 +19,7 @@ cimport cython
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 from cajun_fast._core.context cimport Context
+from cajun_fast._core.instruments cimport Tally
 from cajun_fast._core.intake cimport Intake
 from cajun_fast._core.lane cimport Exchange, Pid
 from cajun_fast._core.ports cimport Replies
@@ -43,6 +44,7 @@ cdef class Cell(Intake):
     cdef Context context                # the pump's; None when no pump runs
     cdef readonly object task           # the pump's, while it runs
     cdef readonly object failure        # (error, message) that the pump must recover from before the next message
+    cdef readonly Tally tally           # of its type
     cdef readonly uint64_t handled      # messages, those that failed among them
     cdef readonly uint64_t failed
     cdef readonly uint64_t busy_ns      # in sync handlers, while dispatcher.timing is on
@@ -60,6 +62,8 @@ cdef class Cell(Intake):
     cdef int settle(self, PyObject* lent, object value) except -1
     cdef int broke(self, Context context) except -1
     cdef int on_error(self, Context context, object error) except -1
+    cdef int begin_mark(self, Context context) except -1        # its message is measured
+    cdef int end_mark(self, Context context, object error) except -1
     cdef int rest(self) except -1
     cdef int start_pump(self, object first) except -1
     cdef bint _next(self) except -1

@@ -7,6 +7,7 @@ Laws: one message at a time, across awaits too; what is told from a handler is q
 import asyncio
 import sys
 
+from cajun_fast._core.instruments cimport Mark
 from cajun_fast._core.lane cimport swap_running
 from cajun_fast._core.mailbox cimport ring_init, steal
 from cajun_fast._core.ports cimport EXPIRED, MOVING, NOT_HERE, TAKEN, TELL
@@ -68,6 +69,8 @@ cdef class Cell(Intake):
         ring_init(&self.ring, recipe.mailbox_capacity, recipe.mailbox_policy)
         self.is_async = recipe.is_async
         dispatcher.exchange.async_actors += self.is_async
+        self.tally = dispatcher.tally("cajun" if pid.lane.target.startswith("cajun:") else recipe.kind.name)
+        self.tally.actors += 1
 
     def __repr__(self):
         return f"<Cell {self.id!r} {self.state}, {self.ring.count} waiting>"
@@ -106,6 +109,8 @@ cdef class Cell(Intake):
         (<Context> lent).replies = replies
         (<Context> lent).tag = tag
         (<Context> lent).deadline = deadline
+        if self.dispatcher.exchange.mark is not None:
+            (<Context> lent).mark, self.dispatcher.exchange.mark = self.dispatcher.exchange.mark, None
         cdef Pid before = swap_running(self.pid)
         try:
             self.run(lent)
@@ -140,6 +145,9 @@ cdef class Cell(Intake):
         cdef int64_t began = <int64_t> self.dispatcher.clock() if self.dispatcher.timing else 0
         (<Context> lent).cell = self
         self.handled += 1
+        self.tally.handled += 1
+        if (<Context> lent).mark is not None:
+            self.begin_mark(<Context> lent)
         cdef PyObject* value = self.call(<Context> lent)
         if began:
             self.busy_ns += <int64_t> self.dispatcher.clock() - began
@@ -150,8 +158,11 @@ cdef class Cell(Intake):
     cdef int settle(self, PyObject* lent, object value) except -1:
         if value is not None and awaitable(value):
             self.context = <Context> lent
+            self.context.began = self.dispatcher.exchange.now
             self.dispatcher.spare = None
             return self.start_pump(value)
+        if (<Context> lent).mark is not None:
+            self.end_mark(<Context> lent, None)
         if (<Context> lent).tag:
             (<Context> lent).answer(value)
         return 0
@@ -162,6 +173,8 @@ cdef class Cell(Intake):
             steal(NULL)
         except (KeyboardInterrupt, SystemExit) as error:
             self.failed += 1
+            self.tally.failed += 1
+            context.mark = None
             if context.tag:
                 context.fault(error)
             raise
@@ -172,6 +185,9 @@ cdef class Cell(Intake):
     cdef int on_error(self, Context context, object error) except -1:
         cdef bint told = context.tag != 0
         self.failed += 1
+        self.tally.failed += 1
+        if context.mark is not None:
+            self.end_mark(context, error)
         message = context.message
         if told:
             context.fault(error)
@@ -187,6 +203,19 @@ cdef class Cell(Intake):
         self.failure = (error, message)
         if not self.pumping:
             self.start_pump(None)
+
+    cdef int begin_mark(self, Context context) except -1:
+        context.mark.begun = <int64_t> self.dispatcher.clock()
+        return 0
+
+    cdef int end_mark(self, Context context, object error) except -1:
+        cdef Mark mark = context.mark
+        cdef int64_t now = <int64_t> self.dispatcher.clock()
+        context.mark = None
+        if mark.weight:
+            self.tally.latency.add(now - mark.at, mark.weight)
+            self.tally.handling.add(now - mark.begun, mark.weight)
+        return 0
 
     cdef int turn(self) except -1:
         """Some messages from the mailbox; 1 when the slice is over. Nobody else looks after this cell meanwhile."""
@@ -273,10 +302,16 @@ cdef class Cell(Intake):
 
     cdef object _invoke(self):
         self.handled += 1
+        self.tally.handled += 1
+        self.context.began = self.dispatcher.exchange.now
+        if self.context.mark is not None:
+            self.begin_mark(self.context)
         cdef PyObject* value = self.call(self.context)
         return steal(value)
 
     cdef int _settle(self, object value) except -1:
+        if self.context.mark is not None:
+            self.end_mark(self.context, None)
         if self.context.tag:
             self.context.answer(value)
         if Py_REFCNT(<PyObject*> self.context) == 1:
@@ -347,9 +382,19 @@ cdef class Cell(Intake):
         """To ``stopped``: what waits ends as dead letters, asks as ActorNotFoundError."""
         self.move(STOPPED)
         self.dispatcher.exchange.async_actors -= self.is_async
+        self.tally.actors -= 1
         error = ActorNotFoundError(f"actor {self.id!r} stopped before it came to the message", self.id)
         self.end_all("stopped", error)
         self.instance = self.receive = self.failure = self.restarts = None
+
+
+def queued_messages(dict inboxes):
+    """How many messages wait in the mailboxes of these cells; other inboxes count as empty."""
+    cdef Py_ssize_t total = 0
+    for inbox in inboxes.values():
+        if type(inbox) is Cell:
+            total += (<Cell> inbox).ring.count
+    return total
 
 
 globals()["Dispatcher"] = Dispatcher    # it lived here once; whoever imports it from here finds it

@@ -7,6 +7,7 @@
 
 cimport cython
 from libc.stdint cimport int64_t, uint64_t
+from cajun_fast._core.instruments cimport Mark
 from cajun_fast._core.lane cimport Exchange, Pid
 from cajun_fast._core.ports cimport Replies
 from cajun_fast._core.turns cimport Resident
@@ -19,6 +20,8 @@ cdef class Context:
     cdef Replies replies
     cdef uint64_t tag                   # 0: nobody waits for an answer, or he has it, or somebody else shall give it
     cdef int64_t deadline               # ns; 0: none
+    cdef int64_t began                  # coarse ns: a pump's handler began with the message
+    cdef Mark mark                      # the message is measured; None for nearly all
 
     cdef int answer(self, object value) except -1
     cdef int fault(self, object error) except -1

@@ -11,6 +11,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from cajun_fast._core.bulk cimport BulkIn
 from cajun_fast._core.codec cimport Codec, Serializer
 from cajun_fast._core.frame cimport Record
+from cajun_fast._core.instruments cimport Mark
 from cajun_fast._core.lane cimport Exchange, Pid
 from cajun_fast._core.ports cimport Inbox, Replies
 from cajun_fast._core.window cimport ReceiveWindow
@@ -43,6 +44,7 @@ cdef class Inbound:
     cdef int on_record(self, const unsigned char *at, Py_ssize_t size) except -1
     cdef int on_message(self, Record *record) except -1
     cdef int deliver(self, Record *record, InName name, object message) except -1
+    cdef Mark mark(self, Record *record)
     cdef int deliver_safely(self, Record *record, InName name, object message) except -1
     cdef int refuse_unread(self, Record *record, InName name, int verdict) except -1
     cdef int on_answer(self, Record *record) except -1

@@ -6,6 +6,7 @@ from cajun_fast._core.codec cimport Codec
 from cajun_fast._core.frame cimport (
     IN_BULK, WITH_DEADLINE, WITH_ORIGIN, WITH_SENDER, Record, get_record,
 )
+from cajun_fast._core.instruments cimport Mark
 from cajun_fast._core.ports cimport (
     ASK, DROPPED, FAULT, FORBIDDEN, FULL, MOVING, NAME, NOT_HERE, REPLY, TAKEN, TELL, TOO_LARGE, UNREADABLE, VOID, Inbox, Replies,
 )
@@ -150,7 +151,19 @@ cdef class Inbound:
             replies = self.replies
             if record.flags & WITH_ORIGIN:
                 replies = self.ports.replies_for(self.name(record.origin).id)
+        if self.exchange.sampler.picks(self.frame_seq):
+            return self.exchange.deliver_marked(
+                self.mark(record), name.inbox, message, sender, replies, record.tag, deadline, True)
         return name.inbox.deliver(message, sender, replies, record.tag, deadline, True)
+
+    cdef Mark mark(self, Record *record):
+        """Of a message that is measured."""
+        cdef Mark mark = self.exchange.sampler.take(<int64_t>self.exchange.clock())
+        if mark is not None:
+            mark.node = self.replies.node
+            mark.stream = self.stream
+            mark.sequence = self.frame_seq
+        return mark
 
     cdef object decode(self, Serializer serializer, Record *record):
         cdef bytearray payload

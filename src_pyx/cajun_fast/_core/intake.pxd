@@ -8,14 +8,16 @@ cimport cython
 from cpython.ref cimport PyObject
 from libc.stdint cimport int64_t, uint64_t
 from cajun_fast._core.context cimport Context
+from cajun_fast._core.instruments cimport Mark
 from cajun_fast._core.mailbox cimport Entry, Ring
 from cajun_fast._core.ports cimport Replies
 from cajun_fast._core.turns cimport Resident
 
 @cython.final
-cdef class Dated:                       # stands in Entry.extra for a message with a deadline
+cdef class Dated:                       # stands in Entry.extra for a message with a deadline, or one that is measured
     cdef Replies replies
     cdef int64_t deadline
+    cdef Mark mark
 
 cdef class Intake(Resident):
     cdef Ring ring

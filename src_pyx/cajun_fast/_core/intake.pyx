@@ -7,6 +7,7 @@ that there is no room for.
 from cpython.object cimport PyTypeObject, inquiry, traverseproc, visitproc
 from cpython.ref cimport Py_DECREF
 
+from cajun_fast._core.lane cimport Exchange
 from cajun_fast._core.mailbox cimport (
     POLICY_BLOCK, POLICY_FAIL, RING_DROPPED_OLDEST, RING_FULL, ring_clear, ring_init, ring_pop, ring_push, ring_visit,
     steal,
@@ -24,13 +25,14 @@ cdef PyObject* borrowed_or_null(object value) noexcept:
     return NULL if value is None else <PyObject*> value
 
 
-cdef object dated(Replies replies, int64_t deadline):
+cdef object dated(Replies replies, int64_t deadline, Exchange exchange):
     """What stands in Entry.extra."""
-    if deadline == 0:
+    if deadline == 0 and exchange.mark is None:
         return replies
     cdef Dated both = Dated.__new__(Dated)
     both.replies = replies
     both.deadline = deadline
+    both.mark, exchange.mark = exchange.mark, None
     return both
 
 
@@ -56,7 +58,7 @@ cdef class Intake(Resident):
     cdef int keep(self, object message, object sender, Replies replies, uint64_t tag, int64_t deadline,
                   bint direct) except -1:
         cdef Entry dropped
-        cdef object extra = replies if deadline == 0 else dated(replies, deadline)
+        cdef object extra = dated(replies, deadline, self.dispatcher.exchange)
         cdef int verdict = ring_push(&self.ring, <PyObject*> message, borrowed_or_null(sender),
                                      borrowed_or_null(extra), tag, &dropped)
         if verdict == RING_FULL:
@@ -133,12 +135,13 @@ cdef class Intake(Resident):
             context.deadline = 0
             return True
         cdef Dated both = <Dated> <object> entry.extra
-        if <int64_t> self.dispatcher.clock() >= both.deadline:
+        if both.deadline and <int64_t> self.dispatcher.clock() >= both.deadline:
             self.let_go(entry, "expired", MessageExpiredError(
                 f"the message's deadline passed while it waited in the mailbox of actor {self.id!r}", self.id))
             return False
         context.replies = both.replies
         context.deadline = both.deadline
+        context.mark = both.mark
         Py_DECREF(both)                 # the entry's own reference
         return True
 

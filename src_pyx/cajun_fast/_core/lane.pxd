@@ -17,6 +17,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from cajun_fast._core.asks cimport Asks
+from cajun_fast._core.instruments cimport Mark, Sampler
 from cajun_fast._core.locations cimport Location
 from cajun_fast._core.ports cimport Carrier, Inbox, Replies
 
@@ -42,10 +43,15 @@ cdef class Exchange:
     cdef set _timers                    # delayed tells that stand
     cdef set dated                      # lanes in which a message with a deadline waits
     cdef public int async_actors        # cells that run coroutines; at 0 the context variable is not asked
+    cdef readonly Sampler sampler
+    cdef Mark mark                      # of the message that is being handed over: a parameter that few have
+    cdef readonly uint64_t ended_told   # messages that ended in a lane with an error to their sender
 
     cpdef Lane lane(self, str actor_id)
     cpdef Pid pid(self, str actor_id)
     cdef int check(self) except -1      # right thread and open, else raises
+    cdef int deliver_marked(self, Mark mark, Inbox inbox, object message, object sender, Replies replies, uint64_t tag,
+                            int64_t deadline, bint direct) except -1
 
 cdef class Waiting:                     # a message that has not found its way yet, or has come back
     cdef readonly int kind

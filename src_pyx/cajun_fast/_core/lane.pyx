@@ -12,6 +12,7 @@ from collections import deque
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 
+from cajun_fast._core.instruments cimport Mark, Sampler
 from cajun_fast._core.locations cimport Location
 from cajun_fast._core.mailbox cimport steal
 from cajun_fast._core.ports cimport (
@@ -56,7 +57,7 @@ cdef class Exchange:
 
     def __init__(self, str node_id, *, loop, clock, router, dead_letters, encode, decode, first_tag=1,
                  int guarantee=2, Py_ssize_t waiting_limit=10_000, bint raise_when_full=True,
-                 Py_ssize_t max_asks=65_536):
+                 Py_ssize_t max_asks=65_536, Sampler sampler=None):
         self.node_id = node_id
         self.loop = loop
         self.clock = clock
@@ -74,6 +75,7 @@ cdef class Exchange:
         self.dated = set()
         self.thread = PyThread_get_thread_ident()
         self.now = clock()
+        self.sampler = Sampler() if sampler is None else sampler
         self.is_open = True
 
     cdef int check(self) except -1:
@@ -84,6 +86,15 @@ cdef class Exchange:
         if not self.is_open:
             raise NotRunningError(f"node {self.node_id!r} is stopped: nothing can be sent from it any more")
         return 0
+
+    cdef int deliver_marked(self, Mark mark, Inbox inbox, object message, object sender, Replies replies, uint64_t tag,
+                            int64_t deadline, bint direct) except -1:
+        """``inbox.deliver`` of a message that is measured."""
+        self.mark = mark
+        try:
+            return inbox.deliver(message, sender, replies, tag, deadline, direct)
+        finally:
+            self.mark = None                # where it was not taken in
 
     cpdef Lane lane(self, str actor_id):
         """The lane to ``actor_id``: the same object as long as somebody holds it."""
@@ -247,7 +258,12 @@ cdef class Lane:
         if self.inbox is not None:
             if encoded:
                 message = self.exchange.decode(message)
-            verdict = self.inbox.deliver(message, sender, origin if tag else None, tag, deadline, False)
+            if self.exchange.sampler.due():
+                verdict = self.exchange.deliver_marked(
+                    self.exchange.sampler.take(<int64_t>self.exchange.clock()), self.inbox, message, sender,
+                    origin if tag else None, tag, deadline, False)
+            else:
+                verdict = self.inbox.deliver(message, sender, origin if tag else None, tag, deadline, False)
             if waiter is not None and (verdict == TAKEN or verdict == DROPPED) and not waiter.done():
                 if verdict == TAKEN:
                     waiter.set_result(None)
@@ -360,7 +376,9 @@ cdef class Lane:
         if item.tag and item.origin is not None:
             item.origin.fault(item.tag, error)
             told = True
-        if not told:
+        if told:
+            self.exchange.ended_told += 1
+        else:
             self.exchange.dead_letters.record(
                 self.target, item.message, getattr(error, "reason", type(error).__name__), item.sender)
         return 0
@@ -584,7 +602,7 @@ cdef class Pid:
         try:
             lane.submit(ASK, message, number, running_actor(exchange), tag, exchange.asks, 0, None, False)
         except BaseException:
-            exchange.asks.answer(tag, None)
+            exchange.asks.forget(tag)
             raise
         return future
 

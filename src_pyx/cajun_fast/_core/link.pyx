@@ -44,6 +44,7 @@ cdef class Link(Settling):
         self.body_left = 0
         self.woken = False
         self.wire = None
+        self.timed = 0                  # what goes again would be timed wrongly
         self.inbound.restart()
         self.bulk.restart()
         self.write_start()

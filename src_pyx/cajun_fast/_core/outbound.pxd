@@ -13,6 +13,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from cajun_fast._core.bulk cimport BulkOut
 from cajun_fast._core.codec cimport Codec, Serializer
 from cajun_fast._core.inbound cimport Inbound
+from cajun_fast._core.instruments cimport Histogram
 from cajun_fast._core.lane cimport Exchange, Lane, Waiting
 from cajun_fast._core.names cimport Names
 from cajun_fast._core.outbuf cimport OutBuf
@@ -56,8 +57,15 @@ cdef class Outbound(Carrier):
     cdef dict trials                    # Lane -> Trial: its mailbox was full, so it goes on step by step
     cdef uint64_t confirmed             # refusals settled up to here
     cdef public uint64_t messages_out, bytes_out, bytes_in, resent, returned
+    cdef uint64_t sent[4]               # messages by guarantee; answers stand at 3
+    cdef readonly Histogram batch       # messages that left together
+    cdef readonly Histogram round_trip  # ns from a batch's write to its acknowledgement; one batch at a time is timed
+    cdef uint64_t told                  # the last number whose acknowledgement comes at once: answers' may wait
+    cdef uint64_t timed                 # the number that is timed; 0: none
+    cdef int64_t timed_at
 
     cpdef list collect(self)
+    cdef int note_batch(self, uint64_t before) except -1
     cdef int signal(self) except -1
     cdef OutBuf take_scratch(self)
     cdef int encode(self, OutBuf out, object message, bint encoded) except -1

@@ -6,9 +6,10 @@ from libc.string cimport memcpy
 
 from cajun_fast._core.bulk cimport Outgoing
 from cajun_fast._core.frame cimport (
-    ACK, FRAME_FULL, FRAME_HEADER, IN_BULK, RECORD_HEADER, RECORD_MOST, WITH_DEADLINE, WITH_ORIGIN, WITH_SENDER,
-    WITH_TAG, options_size, put_header,
+    ACK, FRAME_FULL, FRAME_HEADER, GUARANTEE, IN_BULK, RECORD_HEADER, RECORD_MOST, WITH_DEADLINE, WITH_ORIGIN,
+    WITH_SENDER, WITH_TAG, options_size, put_header,
 )
+from cajun_fast._core.instruments cimport Histogram
 from cajun_fast._core.lane cimport Pid, waiting_of
 from cajun_fast._core.ports cimport ASK, FAULT, FULL, GONE, NAME, REPLY, TAKEN
 from cajun_fast._core.wire cimport store_le16, store_le32, store_le64
@@ -74,6 +75,8 @@ cdef class Outbound(Carrier):
         self.holding = {}
         self.room_listeners = {}
         self.trials = {}
+        self.batch = Histogram()
+        self.round_trip = Histogram()
 
     # ---- sending ---------------------------------------------------------------------------------------------
 
@@ -184,6 +187,10 @@ cdef class Outbound(Carrier):
             self.names.states[target].last = seq
             if self.names.states[target].first == 0:
                 self.names.states[target].first = seq
+            self.sent[flags & GUARANTEE] += 1
+            self.told = seq
+        else:
+            self.sent[3] += 1
         options = options_size(flags)
         at = self.window.open_record(RECORD_HEADER + options + size, True)
         store_le32(at + 4, target)
@@ -271,6 +278,7 @@ cdef class Outbound(Carrier):
         """Buffers to be written, in order. The window's bytes are views of it, kept until acknowledged."""
         cdef list out = []
         cdef list finished
+        cdef uint64_t before = self.window.flushed
         self.woken = False
         if self.inbound.ack_due or self.inbound.late:
             self.write_ack()
@@ -280,6 +288,8 @@ cdef class Outbound(Carrier):
             if self.control.used:
                 out.append(self.control.take())
             self.window.collect(out)
+        if self.window.flushed > before:
+            self.note_batch(before)
         if self.bulk.queue:
             finished = []
             self.bulk.collect(out, BULK_A_TURN, finished)
@@ -289,6 +299,19 @@ cdef class Outbound(Carrier):
         for item in out:
             self.bytes_out += len(item)
         return out
+
+    cdef int note_batch(self, uint64_t before) except -1:
+        """What has left together; time it, unless one that went before is still on its way."""
+        self.batch.add(<int64_t>(self.window.flushed - before), 1)
+        if self.timed == 0 and self.told > before:
+            self.timed = self.told
+            self.timed_at = self.exchange.clock()
+        return 0
+
+    @property
+    def sent_by_guarantee(self):
+        """Messages at most once, at least once, exactly once; and answers."""
+        return self.sent[0], self.sent[1], self.sent[2], self.sent[3]
 
     cdef int finish_bulk(self, list finished) except -1:
         """The last chunk has gone: now the record takes its place in the lane, and what was held comes behind it."""

@@ -62,6 +62,9 @@ cdef class Settling(Outbound):
     def on_acked(self):
         """The watermark has risen: tell whom it concerns."""
         cdef uint64_t acked = self.window.acked
+        if self.timed and acked >= self.timed:
+            self.round_trip.add(self.exchange.now - self.timed_at, 1)
+            self.timed = 0
         self.bulk.acked(acked)
         while self.deadlines:
             oldest = next(iter(self.deadlines))

@@ -8,6 +8,7 @@
 
 cimport cython
 from libc.stdint cimport int64_t
+from cajun_fast._core.instruments cimport Tally
 from cajun_fast._core.lane cimport Exchange, Pid
 from cajun_fast._core.ports cimport Inbox
 
@@ -34,6 +35,7 @@ cdef class Dispatcher:
     cdef bint scheduled                 # _run stands in the loop
     cdef object spare                   # the Context that is lent to sync handlers, one at a time
     cdef public bint timing             # measure busy_ns of the sync handlers: two looks at the clock a message
+    cdef readonly dict tallies          # name of an actor type -> Tally; beyond TALLIES_MOST names: "other"
     cdef readonly int64_t slice_ns
     cdef readonly int batch             # messages of one cell in one turn
     cdef int64_t slice_end              # ns
@@ -45,6 +47,7 @@ cdef class Dispatcher:
     cdef int begin_slice(self) except -1
     cdef int begin_slice_at(self, int64_t now) except -1    # for who has just looked at the clock
     cdef int look(self) except -1
+    cdef Tally tally(self, str type)
     # For a pump: the slice that all pumps of this turn of the loop share.
     cdef int join_turn(self) except -1
     cdef int turn_over(self) except -1

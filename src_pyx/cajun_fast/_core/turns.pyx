@@ -7,10 +7,13 @@ Laws: no turn of the loop is held longer than a slice and one message; each resi
 import asyncio
 import contextvars
 
+from cajun_fast._core.instruments cimport Tally
+
 from cajun_fast._core import lane as _lane
 
 cdef object RUNNING_ACTOR = _lane.RUNNING
 cdef object Task = asyncio.Task
+cdef int TALLIES_MOST = 256             # names of types that are counted apart
 cdef int LONGEST_STRIDE = 16            # messages: how late a handler that has become slow is noticed
 
 
@@ -33,6 +36,7 @@ cdef class Dispatcher:
         self.base = contextvars.copy_context()
         self.run_callback = self._run
         self.timing = timing
+        self.tallies = {}
         self.slice_ns = <int64_t> (time_slice * 1e9)
         self.batch = batch
         self.stride = 1
@@ -48,6 +52,14 @@ cdef class Dispatcher:
         context = self.base.copy()
         context.run(RUNNING_ACTOR.set, pid)
         return Task(coroutine, loop=self.loop, name=name, context=context)
+
+    cdef Tally tally(self, str type):
+        tally = self.tallies.get(type)
+        if tally is None:
+            if len(self.tallies) >= TALLIES_MOST and type != "other":
+                return self.tally("other")
+            tally = self.tallies[type] = Tally(type)
+        return tally
 
     @property
     def queued(self):
