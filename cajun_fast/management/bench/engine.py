@@ -2,7 +2,7 @@
 
     options   guarantee   the node's default one          links    sending nodes in the one sending process
               transport   "unix" or "tcp"                 actors   targets; told in turns when there are many
-              handler     "sync" or "async"
+              handler     "sync" or "async"               name     of the sending nodes, before their number
 
 Laws: the public API only; nothing is set but what an option says.
 """
@@ -95,7 +95,8 @@ class EngineSender(Sender):
     """One node, or as many as there are links."""
 
     async def open(self, address: Any) -> None:
-        names = [f"sender-{i}" for i in range(self.options.get("links", 1))]
+        name = self.options.get("name", "sender")
+        names = [f"{name}-{i}" for i in range(self.options.get("links", 1))]
         self._systems = [await join(name, self.options) for name in names]
         count = self.options.get("actors", 1)
         self._pids = [[system.pid(f"target-{i}") for i in range(count)] for system in self._systems]

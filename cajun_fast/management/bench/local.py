@@ -104,13 +104,16 @@ class Local:
             await self._system.spawn(Idle)
         gc.collect()
 
-    async def part(self, who: str, count: int) -> dict[str, Any]:
-        """One call of a part from Python, beside a dict look-up."""
-        call, *arguments = PARTS[who]()
+    async def part(self, who: str, count: int, known: int = 0) -> dict[str, Any]:
+        """One call of a part from Python, beside a dict look-up; with ``known`` keys in it, each time another one."""
+        call, *arguments = PARTS[who](known or KNOWN)
+        keys = [f"target-{i * STRIDE % known}" for i in range(min(known, ASKED))] if known else arguments[:1]
+        rest, turns = arguments[1:], range(max(count // len(keys), 1))
         began = time.perf_counter_ns()
-        for _ in range(count):
-            call(*arguments)
-        return {"ns": (time.perf_counter_ns() - began) / count}
+        for _ in turns:
+            for key in keys:
+                call(key, *rest)
+        return {"ns": (time.perf_counter_ns() - began) / (len(turns) * len(keys))}
 
 
 class Idle(Actor):
@@ -132,30 +135,32 @@ def resident_bytes() -> int:
 
 
 KNOWN = 100_000
+STRIDE = 7919  # a prime: hits lie all over the keys
+ASKED = 10_000
 
 
 @cache
-def cache_hit() -> tuple[Any, ...]:
-    """A look-up in a location cache that knows 100,000 actors."""
-    locations = LocationCache(KNOWN, ttl_ns=1 << 60)
-    for i in range(KNOWN):
+def cache_hit(known: int) -> tuple[Any, ...]:
+    """A look-up in a location cache that knows so many actors."""
+    locations = LocationCache(known, ttl_ns=1 << 60)
+    for i in range(known):
         locations.put(f"target-{i}", "node", 1, 1)
-    return locations.get, "target-77777", 2
+    return locations.get, "target-777", 2
 
 
 @cache
-def breaker_check() -> tuple[Any, ...]:
+def breaker_check(known: int) -> tuple[Any, ...]:
     """Asking a closed breaker."""
     return CircuitBreaker("node").allows, 1
 
 
 @cache
-def dict_hit() -> tuple[Any, ...]:
+def dict_hit(known: int) -> tuple[Any, ...]:
     """What they are compared with."""
-    return {f"target-{i}": i for i in range(KNOWN)}.get, "target-77777"
+    return {f"target-{i}": i for i in range(known)}.get, "target-777"
 
 
-PARTS: dict[str, Callable[[], tuple[Any, ...]]] = {
+PARTS: dict[str, Callable[[int], tuple[Any, ...]]] = {
     "cache": cache_hit,
     "breaker": breaker_check,
     "dict": dict_hit,

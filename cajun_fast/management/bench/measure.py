@@ -4,6 +4,7 @@ tell    W1, W4   messages a second until all are handled, CPU a message on both 
 ask     W2       one ask after another: the latency of each
 asks    W3       64 in flight: answers a second
 paced   asks at a given rate, each measured from the moment it was due: latency against offered load
+load    tells at a given rate until `rest`: what stands beside another sender's measurement
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from cajun_fast.management.bench.contestant import Sender, cpu_us, payload
 from cajun_fast.management.bench.histogram import Histogram
 
 IN_FLIGHT = 64
+LOAD_TICK = 0.002  # seconds between two bursts of a load
 PERCENTILES = (50.0, 99.0, 99.9)
 
 
@@ -87,6 +89,36 @@ async def paced(sender: Sender, count: int, size: int, rate: float) -> dict[str,
     return latencies(Histogram(found)) | {"offered": rate, "rate": len(found) / seconds, "failed": failed}
 
 
+_loads: dict[Sender, asyncio.Task[int]] = {}
+
+
+async def load(sender: Sender, size: int, rate: float) -> dict[str, Any]:
+    """Begin; returns at once."""
+    _loads[sender] = asyncio.get_running_loop().create_task(_tell_on(sender, size, rate))
+    return {}
+
+
+async def _tell_on(sender: Sender, size: int, rate: float) -> int:
+    make, clock = payload(size), time.perf_counter
+    began, told = clock(), 0
+    try:
+        while True:
+            due = int((clock() - began) * rate) - told
+            if due > 0:
+                await sender.tell_many(make, due)
+                told += due
+            await asyncio.sleep(LOAD_TICK)
+    except asyncio.CancelledError:
+        return told
+
+
+async def rest(sender: Sender) -> dict[str, Any]:
+    """End the load; how much was told."""
+    task = _loads.pop(sender)
+    task.cancel()
+    return {"told": await task}
+
+
 def latencies(histogram: Histogram) -> dict[str, Any]:
     """Percentiles in µs, and the histogram to merge them from."""
     found: dict[str, Any] = {
@@ -95,4 +127,4 @@ def latencies(histogram: Histogram) -> dict[str, Any]:
     return found | {"max_us": histogram.largest / 1e3, "histogram": histogram.to_json()}
 
 
-RUNS = {"tell": tell, "ask": ask, "asks": asks, "paced": paced}
+RUNS = {"tell": tell, "ask": ask, "asks": asks, "paced": paced, "load": load, "rest": rest}

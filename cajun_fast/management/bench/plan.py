@@ -23,6 +23,7 @@ class Side:
     kind: str
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     command: Command = dataclasses.field(default_factory=dict)  # what is different in the command
+    beside: float = 0.0  # a second sender tells this share of what it could meanwhile
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,25 @@ def growing() -> Iterator[Case]:
     )
 
 
+def beside() -> Iterator[Case]:
+    """The tail of asks while another link carries half of what it could."""
+    yield Case(
+        "tail",
+        "ask beside half of W1 on another link",
+        ASK,
+        (
+            dataclasses.replace(engine(), beside=0.5),
+            dataclasses.replace(plain("plain, one write", joined=1), beside=0.5),
+            engine("engine, no load"),
+        ),
+        (
+            Goal("plain, one write", "p99.9_us"),
+            Goal("engine, no load", "p99.9_us"),
+            Goal("engine, no load", "p50_us"),
+        ),
+    )
+
+
 def sizes() -> Iterator[Case]:
     """Payloads from 16 B to 1 MiB; large ones beside a bare stream of the same bytes."""
     for size in (16, 1024):
@@ -218,6 +238,14 @@ def within() -> Iterator[Case]:
             (Goal("dict look-up", "ns", at_most=2.0),),
             quick=True,
         )
+    for known in (1_000, 1_000_000):
+        yield Case(
+            "locations",
+            f"{known:,} cached locations, hits all over them",
+            {"do": "part"},
+            tuple(alone(who, who=who, known=known) for who in ("cache", "dict")),
+            (Goal("dict", "ns", at_most=2.0),),
+        )
     yield Case(
         "memory",
         "an idle actor",
@@ -230,7 +258,7 @@ def within() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """All of them; those of the quick run are marked."""
-    wired = [*over_the_wire(), *growing(), *sizes()]
+    wired = [*over_the_wire(), *growing(), *beside(), *sizes()]
     found = [transported(case, "unix") for case in wired]
     found += [dataclasses.replace(transported(case, "tcp"), quick=False) for case in wired]
     return found + list(within())

@@ -12,10 +12,12 @@ import selectors
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 PATIENCE = 120.0  # seconds
+LOAD_TRIAL = 200_000  # messages, to see what a neighbour can do
 
 
 class BenchError(Exception):
@@ -92,13 +94,13 @@ class Pair:
 
     def __init__(self, kind: str, options: dict[str, Any], folder: Path) -> None:
         if kind == "engine":
-            options = options | {"store": tempfile.mktemp(suffix=".db", dir=folder)}
+            options = {"store": tempfile.mktemp(suffix=".db", dir=folder)} | options
         self._receiver = Worker("receive", kind, options, folder)
         self._sender: Worker | None = None
         try:
-            address = self._receiver.hear()["address"]
+            self.address = self._receiver.hear()["address"]
             self._sender = Worker("send", kind, options, folder)
-            self._sender.say(address)
+            self._sender.say(self.address)
             self._sender.hear()
         except BaseException:
             self.close()
@@ -129,6 +131,40 @@ class Pair:
         if self._sender is not None:
             self._sender.close()
         self._receiver.close()
+
+
+class Loaded(Pair):
+    """A pair with a second sender, which tells the same receiver ``share`` of what it could while the first asks."""
+
+    def __init__(self, kind: str, options: dict[str, Any], folder: Path, share: float) -> None:
+        if kind == "engine":
+            options = options | {"store": tempfile.mktemp(suffix=".db", dir=folder)}
+        super().__init__(kind, options, folder)
+        self._neighbour = Worker("send", kind, options | {"name": "neighbour"}, folder)
+        try:
+            self._neighbour.say(self.address)
+            self._neighbour.hear()
+            for _ in range(2):  # the first one warms it up
+                self._neighbour.say({"do": "tell", "count": LOAD_TRIAL, "size": 64})
+                self._rate = share * self._neighbour.hear()["rate"]
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, **command: Any) -> Any:
+        """As a pair's, while the neighbour tells."""
+        self._neighbour.say({"do": "load", "size": 64, "rate": self._rate})
+        self._neighbour.hear()
+        began = time.perf_counter()
+        figures = super().run(**command)
+        seconds = time.perf_counter() - began
+        self._neighbour.say({"do": "rest"})
+        return figures | {"beside": self._neighbour.hear()["told"] / seconds}
+
+    def close(self) -> None:
+        """End all three."""
+        self._neighbour.close()
+        super().close()
 
 
 class Alone:

@@ -25,6 +25,7 @@ UNITS = {
     "p99.9_us": "µs p99.9",
     "ns": "ns",
     "bytes": "bytes",
+    "beside": "/s beside it",
     "lost": "lost",
     "send_mib": "MiB sender",
     "receive_mib": "MiB receiver",

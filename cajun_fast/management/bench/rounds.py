@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cajun_fast.management.bench.plan import Case, Goal, Side
-from cajun_fast.management.bench.process import Alone, BenchError, Pair
+from cajun_fast.management.bench.process import Alone, BenchError, Loaded, Pair
 
 FIRST_COUNT = {"tell": 20_000, "ask": 200, "asks": 2_000, "part": 50_000, "idle_actors": 10_000}
 LARGE = 64 << 20  # bytes: a first run of large messages sends no more
@@ -110,6 +110,8 @@ class Bench:
             try:
                 if side.kind == "local":
                     shared = processes[side.label] = shared or Alone(side.kind, side.options, folder)
+                elif side.beside:
+                    processes[side.label] = Loaded(side.kind, side.options, folder, side.beside)
                 else:
                     processes[side.label] = Pair(side.kind, side.options, folder)
                 processes[side.label].pin(case.cores)
