@@ -128,6 +128,10 @@ class ActorsConfig(Group):
         "block", one_of("block", "drop_new", "drop_oldest", "fail"), "what a full mailbox does with one more"
     )
     waiting_limit: int = setting(10_000, whole(1), "messages to one actor that may wait for its location")
+    waiting_bytes: int = setting(
+        8 << 20, whole(1), "their bytes, beyond which a tell to that actor has no room"
+    )
+    waiting_bytes_total: int = setting(64 << 20, whole(1), "the same for all actors together")
     raise_when_full: bool = setting(
         True, flag, "tell without room: raise BackpressureError; false: dead letter"
     )

@@ -25,6 +25,8 @@ class Exchange:
     fence_at: int
     overdue: Callable[[], None]
     waiting_limit: int
+    waiting_bytes_limit: int
+    waiting_bytes_total: int
     raise_when_full: bool
     async_actors: int
     def __init__(
@@ -43,7 +45,11 @@ class Exchange:
         raise_when_full: bool = True,
         max_asks: int = 65_536,
         sampler: Sampler | None = None,
+        waiting_bytes_limit: int = 8 << 20,
+        waiting_bytes_total: int = 64 << 20,
     ) -> None: ...
+    @property
+    def waiting_bytes(self) -> int: ...
     @property
     def sampler(self) -> Sampler: ...
     @property

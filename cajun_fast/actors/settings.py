@@ -40,6 +40,9 @@ class ActorSettings:
     dead_letters_logged_per_second: float = 10.0
     #: Messages that may wait for one target whose way is not known or whose room is used up.
     waiting_limit: int = 10_000
+    #: Encoded bytes of them: for one target, and for all together.
+    waiting_bytes: int = 8 << 20
+    waiting_bytes_total: int = 64 << 20
     #: A tell without room: True raises BackpressureError, False makes a dead letter of it.
     raise_when_full: bool = True
     #: Asks that may wait for their answers.
@@ -63,7 +66,7 @@ class ActorSettings:
                 raise ConfigError(f"{name}={getattr(self, name)!r} is wrong: give a {kind.__name__}")
         for name in ("time_slice", "stop_timeout"):
             self._at_least(name, 0.0, "seconds above 0", exclusive=True)
-        for name in ("batch", "waiting_limit", "max_asks"):
+        for name in ("batch", "waiting_limit", "waiting_bytes", "waiting_bytes_total", "max_asks"):
             self._at_least(name, 1, "1 or more")
         for name in ("dead_letters_kept", "dead_letters_logged_per_second"):
             self._at_least(name, 0, "0 or more")

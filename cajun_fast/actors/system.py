@@ -66,6 +66,8 @@ class ActorSystem:
             first_tag=self.ports.random.getrandbits(62) | 1,
             guarantee=settings.guarantee,
             waiting_limit=settings.waiting_limit,
+            waiting_bytes_limit=settings.waiting_bytes,
+            waiting_bytes_total=settings.waiting_bytes_total,
             raise_when_full=settings.raise_when_full,
             max_asks=settings.max_asks,
         )

@@ -25,6 +25,8 @@ def actor_settings(config: ClusterConfig) -> ActorSettings:
         mailbox_policy=policy,
         stop_timeout=actors.stop_timeout,
         waiting_limit=actors.waiting_limit,
+        waiting_bytes=actors.waiting_bytes,
+        waiting_bytes_total=actors.waiting_bytes_total,
         raise_when_full=actors.raise_when_full,
         max_asks=actors.max_asks_in_flight,
         guarantee=config.delivery_guarantee,

@@ -184,6 +184,8 @@ def test_random_ids_come_from_the_generator_that_is_handed_in() -> None:
         ("dead_letters_kept", -1),
         ("dead_letters_logged_per_second", "many"),
         ("waiting_limit", 0),
+        ("waiting_bytes", 0),
+        ("waiting_bytes_total", 0),
         ("max_asks", 0),
         ("guarantee", 2),
     ],

@@ -274,6 +274,7 @@ class World:
     def check_empty(self) -> None:
         """Nothing is left behind but names."""
         for node in (self.a, *self.homes.values()):
+            assert node.exchange.waiting_bytes == 0, f"{node.name}: {node.exchange.waiting_bytes} bytes wait"
             for link in node.links.values():
                 left = {key: count for key, count in link.waits.items() if count and key != "names"}
                 assert not left, f"{node.name} → {link.peer}: {left}"

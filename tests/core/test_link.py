@@ -75,9 +75,11 @@ class Links(RuleBasedStateMachine):
         while routes and self.world.route():
             pass
 
-    @rule(actor=st.sampled_from(ACTORS), waits=st.booleans())
-    def send_large(self, actor, waits):
-        self.world.send(actor, waits=waits, size=LARGE)
+    @rule(
+        actor=st.sampled_from(ACTORS), waits=st.booleans(), seconds=st.sampled_from([None, None, 0.001, 0.01])
+    )
+    def send_large(self, actor, waits, seconds):
+        self.world.send(actor, waits=waits, size=LARGE, seconds=seconds)
 
     @rule(actor=st.sampled_from(ACTORS), seconds=st.sampled_from([0.001, 0.01]), waits=st.booleans())
     def send_with_deadline(self, actor, seconds, waits):
@@ -275,6 +277,26 @@ def test_a_full_window_raises_for_tell_and_keeps_send_waiting():
     world.close()
 
 
+@pytest.mark.parametrize("bound", ["waiting_bytes_limit", "waiting_bytes_total"])
+def test_what_waits_for_a_stopped_consumer_is_bounded_in_bytes_too(world, bound):
+    exchange = world.a.exchange
+    setattr(exchange, bound, 300_000)
+    world.connect("b")
+    world.actors["x0"].mode = FULL
+    sent = 0
+    for _ in range(200):
+        while world.route():
+            pass
+        world.pipes["b"].move(0), world.pipes["b"].move(1)
+        sent += world.send("x0", size=10_000) is not None
+    assert 30 <= sent <= 40
+    assert 300_000 <= exchange.waiting_bytes <= 400_000
+    assert world.send("x1") is not None, "others go on"
+    world.drain()
+    assert len(numbers(world, "x0")) == sent
+    assert exchange.waiting_bytes == 0
+
+
 def test_asks_are_answered_faulted_and_failed_with_the_actor_named(world):
     answers = [ask(world, "x0", {"n": n}) for n in range(2)]
     missing = ask(world, "x1", {"n": 2})
@@ -368,6 +390,60 @@ def test_a_message_that_goes_again_beyond_its_deadline_is_refused_by_the_receive
     with pytest.raises(MessageExpiredError):
         world.waiters[late].result()
     assert numbers(world, "x0") == []
+
+
+def test_the_sender_is_told_though_the_peer_keeps_its_connection_and_gives_no_verdict(world):
+    world.connect("b")
+    late = world.send("x0", waits=True, seconds=0.1)
+    world.route()
+    world.a.links["b"].collect()  # it is at the peer, whose loop stands
+    world.clock.now += 200_000_000
+    world.a.links["b"].tick(world.clock.now)
+    assert not world.waiters[late].done(), "the verdict is given a while"
+    world.clock.now += 1_000_000_000
+    world.a.links["b"].tick(world.clock.now)
+    with pytest.raises(OutcomeUnknownError, match="deadline"):
+        world.waiters[late].result()
+
+
+def test_what_a_slow_connection_has_not_taken_ends_with_its_deadline(world):
+    world.connect("b")
+    world.send("x0")
+    world.route()
+    world.pipes["b"].move(0)
+    late = world.send("x0", waits=True, seconds=0.1)  # in the window; nobody collects
+    world.clock.now += 200_000_000
+    world.a.links["b"].tick(world.clock.now)
+    with pytest.raises(MessageExpiredError):
+        world.waiters[late].result()
+    world.drain()
+    assert numbers(world, "x0") == [0]
+
+
+@pytest.mark.parametrize("up", [True, False])
+def test_large_messages_that_have_not_gone_and_what_is_behind_them_end_with_their_deadlines(world, up):
+    world.connect("b")
+    world.send("x0", size=1_000_000)
+    late = [
+        world.send("x1", size=LARGE, waits=True, seconds=0.1),
+        world.send("x1", waits=True, seconds=0.1),
+        world.send("x0", waits=True, seconds=0.1),
+    ]
+    last = [world.send("x1"), world.send("x0")]
+    while world.route():
+        pass
+    world.pipes["b"].move(0)
+    if not up:
+        world.cut("b")
+    world.clock.now += 200_000_000
+    world.a.links["b"].tick(world.clock.now)
+    for number in late:
+        with pytest.raises(MessageExpiredError):
+            world.waiters[number].result()
+    world.drain()
+    assert numbers(world, "x0") == [0, last[1]]
+    assert numbers(world, "x1") == [last[0]]
+    world.check_empty()
 
 
 def test_a_local_message_beyond_its_deadline_ends_once():

@@ -3,7 +3,7 @@
 #
 #   chunk body:  total u32 | offset u32 | bytes         (the frame's sequence is the transfer's id)
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef class Outgoing:
     cdef uint32_t id
@@ -32,7 +32,10 @@ cdef class BulkOut:
     cdef int acked(self, uint64_t seq) except -1
     cdef int restart(self) except -1
     cdef list abandon(self)         # of Outgoing: what had not gone out wholly
-    cdef list drop_asks(self, object asks)      # take the asks of this node out that are not wholly sent: their Outgoings
+    # Take out transfers that are not wholly sent, and answer with them: asks of this node; those past their deadline.
+    cdef list drop_asks(self, object asks)
+    cdef list drop_late(self, int64_t now, bint down)
+    cdef list drop(self, list dropped)
 
 cdef class Incoming:
     cdef bytearray payload          # None: over the limit, its bytes are counted and not kept

@@ -6,6 +6,7 @@ last chunk has been handed out.
 
 from collections import deque
 
+from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize, PyByteArray_Resize
 
@@ -106,9 +107,17 @@ cdef class BulkOut:
         return left
 
     cdef list drop_asks(self, object asks):
-        cdef list dropped = [
+        return self.drop([
             item for item in self.queue
-            if (<Waiting>(<Outgoing>item).item).kind == ASK and (<Waiting>(<Outgoing>item).item).origin is asks]
+            if (<Waiting>(<Outgoing>item).item).kind == ASK and (<Waiting>(<Outgoing>item).item).origin is asks])
+
+    cdef list drop_late(self, int64_t now, bint down):
+        """Those whose deadline is over and of which nothing is at the peer, so that it keeps no half of one."""
+        return self.drop([
+            item for item in self.queue
+            if 0 < (<Waiting>(<Outgoing>item).item).deadline <= now and (down or (<Outgoing>item).sent == 0)])
+
+    cdef list drop(self, list dropped):
         for item in dropped:
             self.queue.remove(item)
             del self.kept[(<Outgoing>item).id]

@@ -39,6 +39,9 @@ cdef class Exchange:
     cdef public object overdue          # () -> None: may this node still act? It freezes the actors if not
     cdef public int64_t now             # coarse time in ns: set by whoever wakes, good to a tick
     cdef public Py_ssize_t waiting_limit        # messages that may wait in one lane
+    cdef public Py_ssize_t waiting_bytes_limit  # encoded bytes of them, beyond which a tell has no room there
+    cdef public Py_ssize_t waiting_bytes_total  # and of all lanes together
+    cdef readonly Py_ssize_t waiting_bytes      # encoded bytes that wait in all lanes
     cdef public bint raise_when_full    # tell: BackpressureError (True) or a dead letter (False)
     cdef set _timers                    # delayed tells that stand
     cdef set dated                      # lanes in which a message with a deadline waits
@@ -76,6 +79,7 @@ cdef class Lane:
     cdef object named_by
     cdef object waiting                 # deque of Waiting; None when empty, so that the hot path has one test
     cdef list returned                  # refused by a node, in order; None when empty
+    cdef Py_ssize_t waiting_bytes       # encoded bytes of both; messages that were not encoded count nothing
     cdef readonly bint resolving        # the router has been asked
     cdef readonly int refusals          # in a row; 0 after a success
     cdef public object hint             # node id that the last refusal named, or None
@@ -89,6 +93,8 @@ cdef class Lane:
     cdef int wait(self, int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
                   int64_t deadline, object waiter, bint encoded) except -1
     cdef int no_room(self, object message, Pid sender) except -1
+    cdef bint is_full(self) noexcept
+    cdef void count_bytes(self, Waiting item, int sign) noexcept
     cdef int find(self) except -1
     cdef int leave(self) except -1
     cdef int await_room(self) except -1

@@ -57,7 +57,8 @@ cdef class Exchange:
 
     def __init__(self, str node_id, *, loop, clock, router, dead_letters, encode, decode, first_tag=1,
                  int guarantee=2, Py_ssize_t waiting_limit=10_000, bint raise_when_full=True,
-                 Py_ssize_t max_asks=65_536, Sampler sampler=None):
+                 Py_ssize_t max_asks=65_536, Sampler sampler=None, Py_ssize_t waiting_bytes_limit=8 << 20,
+                 Py_ssize_t waiting_bytes_total=64 << 20):
         self.node_id = node_id
         self.loop = loop
         self.clock = clock
@@ -67,6 +68,8 @@ cdef class Exchange:
         self.decode = decode
         self.guarantee = guarantee
         self.waiting_limit = waiting_limit
+        self.waiting_bytes_limit = waiting_bytes_limit
+        self.waiting_bytes_total = waiting_bytes_total
         self.raise_when_full = raise_when_full
         self.asks = Asks(node_id, loop, clock, first_tag, max_asks)
         self.inboxes = {}
@@ -289,13 +292,24 @@ cdef class Lane:
             encoded = True
         if self.waiting is None:
             self.waiting = deque()
-        elif len(self.waiting) >= self.exchange.waiting_limit and kind == TELL and waiter is None:
+        elif kind == TELL and waiter is None and self.is_full():
             return self.no_room(message, sender)
         if deadline:
             self.exchange.dated.add(self)
-        self.waiting.append(
-            waiting_of(kind, message, guarantee, sender, tag, origin, deadline, waiter, encoded))
+        item = waiting_of(kind, message, guarantee, sender, tag, origin, deadline, waiter, encoded)
+        self.count_bytes(item, 1)
+        self.waiting.append(item)
         return 0
+
+    cdef bint is_full(self) noexcept:
+        cdef Exchange exchange = self.exchange
+        return (len(self.waiting) >= exchange.waiting_limit or self.waiting_bytes >= exchange.waiting_bytes_limit
+                or exchange.waiting_bytes >= exchange.waiting_bytes_total)
+
+    cdef void count_bytes(self, Waiting item, int sign) noexcept:
+        if item.encoded:
+            self.waiting_bytes += sign * len(<bytes>item.message)
+            self.exchange.waiting_bytes += sign * len(<bytes>item.message)
 
     cdef int no_room(self, object message, Pid sender) except -1:
         if self.exchange.raise_when_full:
@@ -364,6 +378,7 @@ cdef class Lane:
         self.returned = None
         self.waiting = None
         for item in items:
+            self.count_bytes(<Waiting>item, -1)
             self.end(<Waiting>item, error)
         self.wake_listeners()
 
@@ -391,6 +406,7 @@ cdef class Lane:
             self.returned = []
         if self.waiting is None:
             self.waiting = deque()
+        self.count_bytes(item, 1)
         self.returned.append(item)
         if hint is not None:
             self.hint = hint
@@ -441,6 +457,7 @@ cdef class Lane:
             if verdict == GONE or verdict == NOT_HERE or verdict == MOVING:
                 return self.find()
             self.waiting.popleft()
+            self.count_bytes(item, -1)
         self.waiting = None
         self.wake_listeners()
         return 0
@@ -471,6 +488,7 @@ cdef class Lane:
         late = [item for item in self.waiting or () if 0 < (<Waiting>item).deadline <= now]
         for item in late:
             self.waiting.remove(item)
+            self.count_bytes(<Waiting>item, -1)
             self.end(item, self.too_late())
         if not any((<Waiting>item).deadline for item in self.waiting or ()):
             self.exchange.dated.discard(self)

@@ -46,4 +46,6 @@ cdef class Settling(Outbound):
     cdef int give_back(self, Record *record, uint64_t seq, bint was_sent) except -1
     cdef int give_back_large(self, Outgoing transfer) except -1
     cdef int unsent(self, Lane lane, Waiting item) except -1
+    cdef int expire_large(self, int64_t now) except -1
+    cdef int expire_seen(self, int64_t now) except -1
     cdef int void(self, unsigned char *record, uint64_t seq, Record *parts, object error) except -1

@@ -16,6 +16,7 @@ cdef enum:
     BURST_FIRST = 64
     BURST_LEAST = 16
     BURST_MOST = 16 * 1024              # beyond it the lane is free again
+    VERDICT_TIME = 1_000_000_000        # ns after its deadline for which a message's verdict is waited for
 
 
 cdef class Rerouting:
@@ -257,17 +258,41 @@ cdef class Settling(Outbound):
 
     def expire(self, int64_t now):
         """End what waits beyond its deadline. What nobody has seen is known not to be delivered; of what may have
-        been seen while there was a connection, the waiter is told that the outcome is unknown."""
-        if not self.deadlines or self.wire is not None or self.ended:
+        been seen, the waiter is told that the outcome is unknown: at once while there is no connection, and where
+        there is one only if the peer has not given its verdict for a while."""
+        if self.ended:
             return
-        self.void_unseen(None, now)
+        if self.deadlines:
+            self.void_unseen(None, now)
+            self.expire_seen(now if self.wire is None else now - VERDICT_TIME)
+        if self.bulk.queue:
+            self.expire_large(now)
+
+    cdef int expire_seen(self, int64_t now) except -1:
         for seq, deadline in self.deadlines.items():
             if deadline <= now and seq <= self.window.flushed:
                 waiter = self.take_waiter(seq)
                 if waiter is not None and not waiter.done():
                     waiter.set_exception(OutcomeUnknownError(
-                        f"the deadline of a message passed while node {self.peer!r} could not be reached: "
+                        f"the deadline of a message passed and node {self.peer!r} has not answered for it: "
                         "it may or may not have been delivered", node=self.peer))
+        return 0
+
+    cdef int expire_large(self, int64_t now) except -1:
+        """Large messages that have not gone, and what is held behind them."""
+        cdef Waiting item
+        for lane, held in list(self.holding.items()):
+            for each in [each for each in held if 0 < (<Waiting>each).deadline <= now]:
+                item = <Waiting>each
+                held.remove(item)
+                self.bulk.bytes -= len(item.message)
+                (<Lane>lane).end(item, self.ports.refusal_error(EXPIRED, (<Lane>lane).target, self.peer))
+        for transfer in self.bulk.drop_late(now, self.wire is None):
+            lane = (<Outgoing>transfer).lane
+            (<Lane>lane).end((<Outgoing>transfer).item,
+                             self.ports.refusal_error(EXPIRED, (<Lane>lane).target, self.peer))
+            self.post_held(<Lane>lane)
+        return 0
 
     def void_unseen(self, make_error, int64_t now):
         """End records that no transport ever saw: asks of this node with ``make_error``, or all whose deadline is
@@ -289,6 +314,8 @@ cdef class Settling(Outbound):
                 if make_error is not None:
                     if parts.kind == ASK and not parts.origin:
                         self.void(record, seq, &parts, make_error(target))
+                elif parts.flags & IN_BULK and self.wire is not None:
+                    continue            # its chunks are at the peer, which lets go of them with the record only
                 elif 0 < <int64_t>self.deadlines.get(seq, 0) <= now and parts.kind != VOID:
                     self.void(record, seq, &parts, self.ports.refusal_error(EXPIRED, target, self.peer))
 
