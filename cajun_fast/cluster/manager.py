@@ -37,6 +37,10 @@ class NodeInfo:
     is_leaving: bool
     roles: tuple[str, ...]
     actors: int
+    #: As the asking node sees it: "alive", "stuck", "cut", "silent", "unknown" (no link was wanted yet), or "self".
+    state: str
+    #: What carries the asking node's link to it: "unix" on the same host, "tcp", "tls", None while nothing does.
+    transport: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +109,18 @@ class ClusterManager:
                 is_leaving=record.leaving,
                 roles=record.roles,
                 actors=record.actors,
+                state=state,
+                transport=transport,
             )
             for record in nodes
+            for state, transport in [self._link_to(record.node)]
         ]
+
+    def _link_to(self, node: str) -> tuple[str, str | None]:
+        if node == self._system.node_id:
+            return "self", None
+        life = self._system.liveness(node)
+        return ("unknown", None) if life is None else (str(life.state), life.transport)
 
     async def get_cluster_actors(
         self,

@@ -33,6 +33,7 @@ from cajun_fast.errors import (
 )
 from cajun_fast.guarantees import DeliveryGuarantee
 from cajun_fast.messaging.hearts import SocketHearts
+from cajun_fast.messaging.liveness import Liveness
 from cajun_fast.messaging.network import SocketNetwork
 from cajun_fast.metadata.store import MetadataStore
 from cajun_fast.ports import Ports
@@ -171,6 +172,10 @@ class ClusterActorSystem:
         node = self._running
         nodes = {name: record.address for name, record in node.members.nodes.items()}
         return MappingProxyType({**nodes, node.owner.node: node.address})
+
+    def liveness(self, node_id: str) -> Liveness | None:
+        """What this node knows of another one's life, and what carries the link to it; None for an unknown node."""
+        return self._running.messaging.liveness(node_id)
 
     @property
     def is_leader(self) -> bool:

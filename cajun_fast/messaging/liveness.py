@@ -40,6 +40,7 @@ class Liveness:
     state: PeerState
     since: float  # how long it has been in that state
     connected: bool  # a connection stands
+    transport: str | None  # and goes by "unix" (one host), "tcp" or "tls"; None: none stands
     heard: float | None  # since bytes last came by the link
     beat: float | None  # since the last beat of its native thread
     standing: float | None  # how long its event loop has not turned, as far as its beats say

@@ -326,6 +326,16 @@ async def test_stops_leave_no_task_behind(cluster: Cluster) -> None:
 # ---- looking at it
 
 
+async def test_a_node_shows_how_it_is_reached_and_whether_it_lives(cluster: Cluster) -> None:
+    a, b = await cluster.start("a", "b", **{"membership.lease_ttl": 3.0})
+    await b.register(Counter, "x")
+    await a.pid("x").ask(1)
+    nodes = {node.node: node for node in await a.manager.get_cluster_nodes()}
+    assert (nodes["a"].state, nodes["a"].transport) == ("self", None)
+    assert (nodes["b"].state, nodes["b"].transport) == ("alive", "unix"), "of one host: by itself"
+    assert a.liveness("nobody") is None
+
+
 async def test_nodes_and_actors_are_listed_in_pages(cluster: Cluster) -> None:
     cluster.types.actor("counter4")(Counter4)
     a, b = await cluster.start("a", "b", **{"membership.lease_ttl": 3.0})

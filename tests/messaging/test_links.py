@@ -55,6 +55,14 @@ async def test_messages_asks_and_errors_cross_over(make_node, unix):
         await a.pid("nobody", b).ask(1)
 
 
+async def test_a_unix_socket_that_is_not_there_is_passed_over_for_tcp(make_node):
+    a, b = await make_node("a", unix=True), await make_node("b", unix=True)
+    a.knows(b, b.address._replace(path="/nowhere/b.sock"))
+    await b.record("x")
+    assert await a.pid("x", b).ask(1) == 1
+    assert a.messaging.liveness("b").transport == "tcp"
+
+
 FAULTS = {
     "drops frames": Rules(drop=0.02),
     "drops acks": Rules(drop=0.5, kinds=frozenset({TYPES["ACK"]})),
