@@ -338,7 +338,9 @@ class Peer:
 
         return Liveness(
             self.node, self._known_incarnation, self.state, age(self._state_ns) or 0.0,
-            connected=signs.connected, transport=None if self.connection is None else self.connection.kind, heard=age(signs.heard), beat=age(signs.beat),
+            connected=signs.connected,
+            transport=None if self.connection is None else self.connection.kind,
+            heard=age(signs.heard), beat=age(signs.beat),
             standing=None if signs.beat is None else (signs.standing + now - signs.beat) / 1e9,
             refused=self._refused,
         )  # fmt: skip
