@@ -6,13 +6,14 @@ result says what happened and why, not just whether.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cajun_fast.cluster.directory import Directory, Standing
 from cajun_fast.cluster.follow import entries
 from cajun_fast.cluster.host import decode_answer, host_id
+from cajun_fast.cluster.inspector import ask_node, ask_nodes
 from cajun_fast.cluster.leader import Leadership
 from cajun_fast.cluster.records import NodeRecord
 from cajun_fast.config import NodeAddress
@@ -171,6 +172,19 @@ class ClusterManager:
                 return ElectionResult(False, leader, f"node {leader!r} leads but could not be told: {error}")
         reason = f"node {leader!r} stepped down" if resigned else f"node {leader!r} leads no longer"
         return ElectionResult(resigned, leader, reason)
+
+    async def inspect(self, node: str, question: str, *, timeout: float = 2.0, **arguments: Any) -> Any:
+        """What a node says of itself (``report``, ``actor``, ``dead-letters`` …).
+
+        Raises NodeUnavailableError, and what the answer raised there."""
+        return await ask_node(self._system.exchange, node, question, arguments, timeout)
+
+    async def inspect_nodes(
+        self, question: str, *, nodes: Iterable[str] | None = None, timeout: float = 2.0, **arguments: Any
+    ) -> dict[str, Any]:
+        """The same of many nodes at once (all that live, if none are named): each answer, or the CajunError instead."""
+        asked = self._system.known_nodes if nodes is None else nodes
+        return await ask_nodes(self._system.exchange, asked, question, arguments, timeout)
 
     async def count_actors(self) -> Mapping[str, int]:
         """Actors of the directory by node; reads all of it."""

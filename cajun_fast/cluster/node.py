@@ -17,12 +17,13 @@ from cajun_fast.actors.registry import Registry
 from cajun_fast.actors.system import ActorSystem
 from cajun_fast.cluster import settings
 from cajun_fast.cluster.directory import Directory, Standing
+from cajun_fast.cluster.events import EventLog
 from cajun_fast.cluster.failover import Failover
 from cajun_fast.cluster.health import StoreHealth
 from cajun_fast.cluster.hold import Hold
 from cajun_fast.cluster.host import Host, ask_for_promise, ask_to_adopt, host_id
 from cajun_fast.cluster.hosting import Hosting
-from cajun_fast.cluster.leader import Leadership
+from cajun_fast.cluster.leader import Leadership, Term
 from cajun_fast.cluster.links import addresses_of, make_messaging, probe
 from cajun_fast.cluster.locator import Locator
 from cajun_fast.cluster.members import MemberHooks, Members
@@ -30,6 +31,7 @@ from cajun_fast.cluster.membership import Membership, MembershipHooks, take_inca
 from cajun_fast.cluster.metrics import ClusterMetrics
 from cajun_fast.cluster.records import NodeRecord, Owner
 from cajun_fast.cluster.registrar import Registrar
+from cajun_fast.cluster.report import start_inspector
 from cajun_fast.cluster.router import ClusterRouter
 from cajun_fast.cluster.standstill import freeze, thaw
 from cajun_fast.cluster.tasks import Backoff, Tasks
@@ -65,6 +67,7 @@ class Node:
         self.keys = KeySpace(config.cluster_name)
         self.owner = Owner(config.system_id, 0)
         self.bound = Address("", 0)
+        self.events = EventLog(ports.clock)
         self._tasks = Tasks(f"node {config.system_id}")
         self._returning: asyncio.Task[None] | None = None
         self._build()
@@ -157,8 +160,8 @@ class Node:
             clock,
             ttl=settings.leader_ttl(config),
             backoff=self._backoff(),
-            on_elected=self.failover.on_elected,
-            on_deposed=self.failover.on_deposed,
+            on_elected=self._on_elected,
+            on_deposed=self._on_deposed,
         )
         self.health = StoreHealth(
             store,
@@ -256,6 +259,7 @@ class Node:
             hold=self.hold,
         )
         await self.actors.register_function(self.host.receive, host_id(self.owner.node))
+        self.inspector = await start_inspector(self)
 
     def _record(self) -> NodeRecord:
         return NodeRecord(
@@ -291,6 +295,7 @@ class Node:
     # ---- nodes that come and go
 
     def _on_join(self, record: NodeRecord) -> None:
+        self.events.add("node-joined", f"node {record.node!r} joined at {record.address}", node=record.node)
         self.messaging.add_node(record.node, record.incarnation, addresses_of(record, self.config))
         self.failover.node_joined()
 
@@ -300,6 +305,8 @@ class Node:
             self.messaging.add_node(now.node, now.incarnation, addresses_of(now, self.config))
 
     def _on_leave(self, record: NodeRecord) -> None:
+        how = "left" if record.leaving else "is lost"
+        self.events.add("node-left", f"node {record.node!r} {how}", node=record.node)
         self.locator.node_left(record.node)
         self.messaging.remove_node(record.node, record.incarnation)
         self.failover.node_left(record.owner)
@@ -312,6 +319,16 @@ class Node:
 
     # ---- leading
 
+    def _on_elected(self, term: Term) -> None:
+        self.events.add("leader-elected", f"node {self.owner.node!r} leads", node=self.owner.node)
+        self.failover.on_elected(term)
+
+    def _on_deposed(self, why: str) -> None:
+        self.events.add(
+            "leader-deposed", f"node {self.owner.node!r} leads no longer: {why}", node=self.owner.node
+        )
+        self.failover.on_deposed(why)
+
     async def _adopt(self, node: str, actors: Sequence[Standing]) -> Sequence[tuple[str, str, str]]:
         return await ask_to_adopt(self.exchange, node, actors, self.config.placement.adoption_timeout)
 
@@ -321,9 +338,11 @@ class Node:
         return await ask_for_promise(self.exchange, node, timeout)
 
     def _on_store_lost(self, error: str) -> None:
+        self.events.add("store-lost", f"the metadata store does not answer: {error}")
         self.leadership.resign()
 
     def _on_store_recovered(self) -> None:
+        self.events.add("store-recovered", "the metadata store answers again")
         self._tasks.start(self._sync_unasked(), "sync")
 
     def _on_regained(self) -> None:
@@ -352,6 +371,7 @@ class Node:
             exchange.overdue, exchange.fence_at = self.membership.check, deadline_ns
 
     def _on_fenced(self, why: str) -> None:
+        self.events.add("node-fenced", f"node {self.owner.node!r} stands still: {why}", node=self.owner.node)
         self.leadership.resign()
         freeze(self.actors)
         if self._returning is None or self._returning.done():
@@ -373,6 +393,7 @@ class Node:
                 continue
             if not self.membership.fenced:
                 thaw(self.actors, self.hosting.owned)
+                self.events.add("node-back", f"node {self.owner.node!r} is back", node=self.owner.node)
                 log.warning("node %r is back as incarnation %d", self.owner.node, self.owner.incarnation)
                 return
 

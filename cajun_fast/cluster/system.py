@@ -19,7 +19,9 @@ from cajun_fast._core.lane import Exchange, Pid
 from cajun_fast.actors.dead_letters import DeadLetters
 from cajun_fast.actors.ids import check_id, random_ids
 from cajun_fast.actors.registry import Registry, registry, type_of
+from cajun_fast.cluster.events import EventLog
 from cajun_fast.cluster.host import decode_answer, host_id
+from cajun_fast.cluster.inspector import Inspector
 from cajun_fast.cluster.manager import ClusterManager
 from cajun_fast.cluster.metrics import ClusterMetrics
 from cajun_fast.cluster.node import Node
@@ -201,6 +203,16 @@ class ClusterActorSystem:
     def metrics(self) -> ClusterMetrics:
         """What this node counts and measures; ``metrics.snapshot()`` is all of it."""
         return self._running.metrics
+
+    @property
+    def events(self) -> EventLog:
+        """What happened here, the last of it: nodes that came and went, elections, outages, movements."""
+        return self._node.events
+
+    @property
+    def inspector(self) -> Inspector:
+        """Answers other members' questions about this node; an answer of one's own: ``inspector.answer``."""
+        return self._running.inspector
 
     @property
     def exchange(self) -> Exchange:

@@ -1,0 +1,195 @@
+"""What a node says of itself: its seat, its links, its hottest actors, its dead letters. Plain values only.
+
+Laws: read from what is counted anyway; a report costs its asker's turn and no message anything. Ages and durations are
+in seconds, counters rise from the start of what they count, so whoever wants rates takes two reports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Mapping
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from cajun_fast._core.breaker import State
+from cajun_fast._core.cell import Cell
+from cajun_fast.actors.dead_letters import DeadLetter
+from cajun_fast.cluster.hottest import Hottest, type_name
+from cajun_fast.cluster.inspector import Inspector, inspector_id
+from cajun_fast.errors import ActorNotFoundError
+from cajun_fast.messaging.peer import Peer
+
+if TYPE_CHECKING:
+    from cajun_fast.cluster.node import Node
+
+#: The most that one question gets, whatever it asks for.
+MOST = 1000
+#: Characters of a message that are shown.
+SHOWN = 300
+
+
+async def start_inspector(node: Node) -> Inspector:
+    """Put the inspector to work on a node that starts."""
+    inspector = Inspector(node.owner.node)
+    reporter = Reporter(node)
+    inspector.answer("report", reporter.report)
+    inspector.answer("actor", reporter.actor)
+    inspector.answer("dead-letters", reporter.dead_letters)
+    await node.actors.register_function(inspector.receive, inspector_id(node.owner.node))
+    return inspector
+
+
+class Reporter:
+    """The answers of one node."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._started_ns = node.ports.clock.now_ns()
+        self._hottest = Hottest(node.actors)
+
+    def _age(self, at_ns: int) -> float:
+        return max(0, self._node.ports.clock.now_ns() - at_ns) / 1e9
+
+    async def report(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """``hottest``: how many actors of each order; ``after``: the last event that is known, with ``life``: of which
+        incarnation."""
+        node = self._node
+        hottest = _bounded(asked.get("hottest"), 0)
+        after = int(asked.get("after") or 0) if asked.get("life") == node.owner.incarnation else 0
+        return {
+            "node": node.owner.node,
+            "incarnation": node.owner.incarnation,
+            "version": node.version,
+            "is_client": node.config.client,
+            "uptime": self._age(self._started_ns),
+            "is_leader": node.leadership.is_leader,
+            "is_fenced": node.membership.fenced,
+            "is_store_available": node.health.available,
+            "actors": len(node.hosting.owned),
+            "asks": len(node.exchange.asks),
+            "dead_letters": node.actors.dead_letters.counts,
+            "links": [link_report(peer) for peer in self._peers()],
+            "hottest": await self._hottest.look(hottest) if hottest else [],
+            "events": self._events(after),
+            "last_event": node.events.number,
+        }
+
+    def _peers(self) -> list[Peer]:
+        messaging = self._node.messaging
+        return [peer for name in messaging.nodes if (peer := messaging.peer(name)) is not None]
+
+    def _events(self, after: int) -> list[dict[str, Any]]:
+        return [
+            {
+                "number": event.number,
+                "kind": event.kind,
+                "text": event.text,
+                "age": self._age(event.at_ns),
+                "details": dict(event.details),
+            }
+            for event in self._node.events.after(after)
+        ]
+
+    def actor(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """One actor that stands here. Raises ActorNotFoundError."""
+        actor_id = str(asked.get("id"))
+        cell = self._node.actors.cell(actor_id)
+        if cell is None:
+            raise ActorNotFoundError(f"actor {actor_id!r} does not stand on node {self._node.owner.node!r}")
+        return actor_report(cell)
+
+    def dead_letters(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """The newest first; ``target`` and ``reason`` choose, ``limit`` bounds."""
+        kept = self._node.actors.dead_letters
+        chosen = [letter for letter in kept if _is_wanted(letter, asked)]
+        chosen.reverse()
+        return {
+            "total": kept.total,
+            "counts": kept.counts,
+            "letters": [self._letter(letter) for letter in chosen[: _bounded(asked.get("limit"), 100)]],
+        }
+
+    def _letter(self, letter: DeadLetter) -> dict[str, Any]:
+        return {
+            "target": letter.target,
+            "reason": letter.reason,
+            "sender": letter.sender,
+            "age": self._age(letter.at_ns),
+            "type": type(letter.message).__name__,
+            "message": _shown(letter.message),
+        }
+
+
+def link_report(peer: Peer) -> dict[str, Any]:
+    """One link, as it looks from this side."""
+    link = peer.link
+    inbound, window, breaker = link.inbound, link.window, peer.breaker
+    return {
+        "peer": peer.node,
+        "incarnation": link.incarnation,
+        "up": link.is_up,
+        "kind": peer.connection.kind if peer.connection is not None else "",
+        "state": str(peer.state),
+        "messages_out": link.messages_out,
+        "messages_in": inbound.messages,
+        "bytes_out": link.bytes_out,
+        "bytes_in": link.bytes_in,
+        "resent": link.resent,
+        "returned": link.returned,
+        "duplicates": inbound.duplicates,
+        "refused": inbound.refused,
+        "unacknowledged": window.next_seq - 1 - window.acked,
+        "unacknowledged_bytes": window.retained,
+        "window_bytes": window.limit,
+        "breaker": State(breaker.state).name.lower().replace("_", "-"),
+        "breaker_failures": breaker.failures,
+    }
+
+
+def actor_report(cell: Cell) -> dict[str, Any]:
+    """One actor, as it stands."""
+    task = cell.task
+    return {
+        "id": cell.id,
+        "type": type_name(cell),
+        "state": cell.state,
+        "queue": cell.mailbox_size,
+        "handled": cell.handled,
+        "failed": cell.failed,
+        "busy_seconds": cell.busy_ns / 1e9,
+        "parent": cell.parent.id if cell.parent is not None else None,
+        "children": sorted(cell.children or ())[:MOST],
+        "handler": _where(task) if task is not None else None,
+    }
+
+
+def _where(task: asyncio.Task[Any]) -> str | None:
+    """The line of the handler on which it waits: of the first coroutine of the task that is not the engine's own."""
+    awaited: Any = task.get_coro()
+    for _ in range(8):
+        frame = getattr(awaited, "cr_frame", None)
+        if isinstance(awaited, CoroutineType) and frame is not None:
+            return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+        awaited = getattr(awaited, "cr_await", None)
+        if (
+            type(awaited).__name__ == "coroutine_wrapper"
+        ):  # what the compiled pump awaits; it shows nothing of itself
+            awaited = next(iter(gc.get_referents(awaited)), None)
+    return None
+
+
+def _is_wanted(letter: DeadLetter, asked: Mapping[str, Any]) -> bool:
+    target, reason = asked.get("target"), asked.get("reason")
+    return (not target or letter.target == target) and (not reason or letter.reason == reason)
+
+
+def _bounded(wanted: Any, default: int) -> int:
+    return min(MOST, max(0, int(default if wanted is None else wanted)))
+
+
+def _shown(message: Any) -> str:
+    if isinstance(message, bytes | bytearray | memoryview):
+        return f"{len(message)} bytes, encoded"
+    text = repr(message)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

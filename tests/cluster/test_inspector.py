@@ -1,0 +1,133 @@
+"""What a member says of itself to another: its links, its hottest actors, its dead letters, what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+import cajun_fast as cf
+from cajun_fast.clock import ManualClock
+from cajun_fast.cluster.events import EventLog
+from tests.cluster.conftest import Cluster, eventually
+
+
+class Worker(cf.Actor):
+    def receive(self, message: Any, context: Any) -> Any:
+        if message == "hog":
+            time.sleep(0.02)
+        return message
+
+
+class Waiter(cf.Actor):
+    def __init__(self, release: asyncio.Event) -> None:
+        self.release = release
+
+    async def receive(self, message: Any, context: Any) -> None:
+        await self.release.wait()
+
+
+@pytest.mark.parametrize("store_url", ["memory"], indirect=True)
+async def test_a_report_counts_what_the_test_sent_itself(cluster: Cluster) -> None:
+    a, b = await cluster.start("a", "b")
+    await a.register(Worker, "x")
+    pid = b.pid("x")
+    for n in range(100):
+        pid.tell(n)
+    await pid.ask("last")
+    report = await b.manager.inspect("a", "report")
+    (link,) = report["links"]
+    assert (report["node"], report["actors"], report["is_fenced"]) == ("a", 1, False)
+    assert (link["peer"], link["up"], link["breaker"]) == ("b", True, "closed")
+    assert link["messages_in"] >= 101
+    assert link["bytes_in"] > 100
+    own = await b.manager.inspect("b", "report")
+    assert own["links"][0]["messages_out"] >= 101
+
+
+@pytest.mark.parametrize("store_url", ["memory"], indirect=True)
+async def test_the_hog_stands_first_and_measuring_ends_when_nobody_looks(cluster: Cluster) -> None:
+    a, b = await cluster.start("a", "b")
+    for name in ("calm", "hog"):
+        await a.register(Worker, name)
+    await b.manager.inspect("a", "report", hottest=5)
+    assert a._node.actors.dispatcher.timing
+    for _ in range(5):
+        await b.pid("hog").ask("hog")
+    await b.pid("calm").ask("calm")
+    hottest = (await b.manager.inspect("a", "report", hottest=5))["hottest"]
+    assert [row["id"] for row in hottest] == ["hog", "calm"]
+    assert hottest[0]["busy"] > 2 * hottest[1]["busy"]
+    a._node.inspector._answers["report"].__self__._hottest._forget()
+    assert not a._node.actors.dispatcher.timing
+
+
+@pytest.mark.parametrize("store_url", ["memory"], indirect=True)
+async def test_an_actor_is_shown_with_its_queue_and_the_line_on_which_it_waits(cluster: Cluster) -> None:
+    a, b = await cluster.start("a", "b")
+    release = asyncio.Event()
+    await a.register(Waiter, "w", release)
+    for n in range(3):
+        await b.pid("w").send(n)
+    shown = await b.manager.inspect("a", "actor", id="w")
+    assert (shown["state"], shown["queue"]) == ("suspended", 2)
+    assert "test_inspector.py" in shown["handler"]
+    assert "receive" in shown["handler"]
+    with pytest.raises(cf.ActorNotFoundError, match="'nobody' does not stand on node 'a'"):
+        await b.manager.inspect("a", "actor", id="nobody")
+    release.set()
+
+
+@pytest.mark.parametrize("store_url", ["memory"], indirect=True)
+async def test_dead_letters_come_newest_first_chosen_and_bounded(cluster: Cluster) -> None:
+    a, b = await cluster.start("a", "b")
+    for n in range(5):
+        a.pid("nobody").tell({"n": n})
+    await eventually(lambda: a.dead_letters.total == 5)
+    answer = await b.manager.inspect("a", "dead-letters", limit=2)
+    assert (answer["total"], [letter["target"] for letter in answer["letters"]]) == (5, ["nobody"] * 2)
+    assert (await b.manager.inspect("a", "dead-letters", target="other"))["letters"] == []
+
+
+@pytest.mark.parametrize("store_url", ["memory"], indirect=True)
+async def test_what_happened_is_told_once_to_whoever_knows_the_number(cluster: Cluster) -> None:
+    a, b = await cluster.start("a", "b")
+    await cluster.leader()
+    first = await b.manager.inspect("a", "report")
+    kinds = [event["kind"] for event in first["events"]]
+    assert "node-joined" in kinds
+    again = await b.manager.inspect("a", "report", after=first["last_event"], life=a.incarnation)
+    assert again["events"] == []
+    assert (await b.manager.inspect("a", "report", after=first["last_event"], life=99))["events"]
+
+
+@pytest.mark.parametrize("store_url", ["memory"], indirect=True)
+async def test_a_node_that_does_not_answer_is_an_answer_among_the_others(cluster: Cluster) -> None:
+    (a,) = await cluster.start("a")
+    answers = await a.manager.inspect_nodes("report", nodes=["a", "gone"], timeout=0.3)
+    assert answers["a"]["node"] == "a"
+    assert isinstance(answers["gone"], cf.CajunError)
+    with pytest.raises(cf.RemoteActorError, match="does not know the question"):
+        await a.manager.inspect("a", "nonsense")
+    with pytest.raises(cf.ConfigError, match="answered by"):
+        a.inspector.answer("report", dict)
+
+
+def test_the_log_forgets_the_oldest_and_survives_its_listeners() -> None:
+    log = EventLog(ManualClock(), keep=3)
+    heard: list[int] = []
+
+    def broken(event: Any) -> None:
+        raise ValueError
+
+    log.subscribe(broken)
+    end = log.subscribe(lambda event: heard.append(event.number))
+    for n in range(5):
+        log.add("kind", f"text {n}", n=n)
+    end()
+    log.add("kind", "after the end")
+    assert heard == [1, 2, 3, 4, 5]
+    assert [event.number for event in log.after(0)] == [4, 5, 6]
+    assert [event.number for event in log.after(5)] == [6]
