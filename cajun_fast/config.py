@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -20,6 +21,7 @@ from cajun_fast.config_groups import (
     MessagingConfig,
     MetadataConfig,
     PlacementConfig,
+    SecurityConfig,
 )
 from cajun_fast.config_rules import (
     NodeAddress,
@@ -28,6 +30,7 @@ from cajun_fast.config_rules import (
     flag,
     guarantee,
     identifier,
+    is_loopback,
     known_nodes,
     many,
     optional,
@@ -47,6 +50,7 @@ __all__ = [
     "MetadataConfig",
     "NodeAddress",
     "PlacementConfig",
+    "SecurityConfig",
     "did_you_mean",
     "rule_of",
     "settings",
@@ -86,6 +90,7 @@ class ClusterConfig(Group):
     membership: MembershipConfig = field(default_factory=MembershipConfig)
     placement: PlacementConfig = field(default_factory=PlacementConfig)
     actors: ActorsConfig = field(default_factory=ActorsConfig)
+    security: SecurityConfig = field(default_factory=SecurityConfig)
 
     def __post_init__(self) -> None:
         self.validate()
@@ -104,6 +109,28 @@ class ClusterConfig(Group):
                 "messaging.advertised_host",
                 self.messaging.advertised_host,
                 "name a host that others can dial",
+            )
+
+        self._check_exposure()
+
+    def _check_exposure(self) -> None:
+        security = self.security
+        if is_loopback(self.messaging.host) or security.insecure_network:
+            return
+        missing = [
+            name
+            for name, has in (
+                ("TLS (with_tls: security.tls_cert, tls_key, tls_ca)", security.has_tls),
+                ("authentication (with_authentication: security.key_file)", security.has_keys),
+            )
+            if not has
+        ]
+        if missing:
+            raise wrong(
+                "messaging.host",
+                self.messaging.host,
+                f"other machines can connect there, and there is no {' and no '.join(missing)}; "
+                "where the network alone is to be trusted, say with_insecure_network() (security.insecure_network)",
             )
 
     @property
@@ -217,6 +244,56 @@ class ClusterConfig(Group):
             """Size of a mailbox, and what a full one does: block, drop_new, drop_oldest, fail."""
             self._set("actors.mailbox_capacity", capacity)
             return self._set("actors.mailbox_policy", policy)
+
+        def with_tls(
+            self,
+            *,
+            cert: str | os.PathLike[str] | None = None,
+            key: str | os.PathLike[str] | None = None,
+            ca: str | os.PathLike[str] | None = None,
+            context: ssl.SSLContext | None = None,
+            client_context: ssl.SSLContext | None = None,
+        ) -> Self:
+            """Encrypt links, and know each node by its certificate: from PEM files, which are read again when they
+            change, or with two contexts, for nodes that dial this one and for those that it dials.
+            """
+            paths = {"tls_cert": cert, "tls_key": key, "tls_ca": ca}
+            for name, path in paths.items():
+                if path is not None:
+                    self._set(f"security.{name}", os.fspath(path))
+            self._set("security.tls_context", context)
+            return self._set("security.tls_client_context", client_context)
+
+        def with_authentication(
+            self, *, key_file: str | os.PathLike[str] | None = None, key_env: str | None = None
+        ) -> Self:
+            """Have nodes prove to each other that they hold a key of that file, or of that variable."""
+            if (key_file is None) == (key_env is None):
+                raise ConfigError(
+                    "with_authentication takes key_file= or key_env=: where the keys are, not the keys"
+                )
+            self._set("security.key_file", None if key_file is None else os.fspath(key_file))
+            return self._set("security.key_env", key_env)
+
+        def with_access(
+            self,
+            peers: Iterable[str] | str,
+            *,
+            send: Iterable[str] | str = (),
+            spawn: Iterable[str] | str = (),
+            manage: bool = False,
+        ) -> Self:
+            """A rule: nodes with such ids may send to such actors, have such types started, manage this node. Once
+            there is a rule, what none allows is refused.
+            """
+            rule = {"peers": peers, "send": send, "spawn": spawn}
+            listed = {name: [each] if isinstance(each, str) else list(each) for name, each in rule.items()}
+            rules = (*self._values.get("security.allow", ()), {**listed, "manage": manage})
+            return self._set("security.allow", rules)
+
+        def with_insecure_network(self) -> Self:
+            """Listen beyond this machine without TLS and authentication: whoever can connect is let in."""
+            return self._set("security.insecure_network", True)
 
         def with_setting(self, name: str, value: Any) -> Self:
             """Any setting by its dotted name, as in ``docs/configuration.md``."""

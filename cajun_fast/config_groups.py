@@ -7,11 +7,26 @@ Laws: a group is frozen and checks each field when made; it knows nothing of the
 from __future__ import annotations
 
 import dataclasses
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cajun_fast.config_rules import Rule, flag, number, one_of, optional, setting, text, whole
+from cajun_fast.access import AccessRule
+from cajun_fast.config_rules import (
+    Rule,
+    access_rules,
+    flag,
+    number,
+    one_of,
+    optional,
+    setting,
+    ssl_context,
+    text,
+    variable,
+    whole,
+    wrong,
+)
 
 
 class Group:
@@ -139,6 +154,89 @@ class ActorsConfig(Group):
     stop_timeout: float = setting(5.0, number(0, unit="s"), "how long a stop waits for handlers that run")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityConfig(Group):
+    """Who may connect, what is hidden from whom, who may do what, and how much a stranger may take up.
+
+    Secrets are never settings: a setting says where they are.
+    """
+
+    _PREFIX = "security."
+
+    tls_cert: str | None = setting(
+        None, optional(text), "PEM file: this node's certificate chain; turns TLS on"
+    )
+    tls_key: str | None = setting(None, optional(text), "PEM file: the key of the certificate")
+    tls_ca: str | None = setting(None, optional(text), "PEM file: the authorities whose certificates count")
+    tls_context: ssl.SSLContext | None = setting(  # noqa: RUF009 - a field, as all of them
+        None, ssl_context, "in code only: an SSLContext for nodes that dial this one"
+    )
+    tls_client_context: ssl.SSLContext | None = setting(  # noqa: RUF009 - a field, as all of them
+        None, ssl_context, "in code only: an SSLContext for nodes that it dials"
+    )
+    tls_minimum: str = setting("1.2", one_of("1.2", "1.3"), "oldest version of TLS that is spoken")
+    tls_mutual: bool = setting(True, flag, "nodes that dial must show a certificate too")
+    tls_check_host: bool = setting(
+        True, flag, "a dialled node's certificate must name its host, besides the node; false: the node only"
+    )
+    key_file: str | None = setting(
+        None, optional(text), "file with the keys that nodes prove to hold; turns authentication on"
+    )
+    key_env: str | None = setting(None, optional(variable), "name of a variable that holds the keys instead")
+    reload_interval: float = setting(
+        10.0, number(0.05, 86_400, "s"), "how often changed certificates and keys are looked for"
+    )
+    insecure_network: bool = setting(
+        False,
+        flag,
+        "listen beyond this machine without TLS and authentication: everybody who can connect is let in",
+    )
+    allow: tuple[AccessRule, ...] = setting(
+        (), access_rules, "who may do what; without a rule everybody who is let in may do everything"
+    )
+    handshake_timeout: float = setting(
+        2.0, number(0.1, 60, "s"), "a connection that is not through by then ends"
+    )
+    max_connections: int = setting(4096, whole(1), "connections that are open at once")
+    max_handshakes: int = setting(256, whole(1), "connections whose handshake is not done, at once")
+    max_handshakes_per_address: int = setting(128, whole(1), "the same, from one address")
+    max_strangers: int = setting(1024, whole(1), "nodes that connected and are no members, at once")
+    max_nesting: int = setting(64, whole(4, 512), "how deep a message may be nested; the same on every node")
+
+    def __post_init__(self) -> None:
+        Group.__post_init__(self)
+        files = (self.tls_cert, self.tls_key, self.tls_ca)
+        contexts = (self.tls_context, self.tls_client_context)
+        if any(files) and any(contexts):
+            raise wrong("security.tls_context", self.tls_context, "TLS takes files or contexts, not both")
+        for names, values in (
+            (("tls_cert", "tls_key", "tls_ca"), files),
+            (("tls_context", "tls_client_context"), contexts),
+        ):
+            if any(values) and not all(values):
+                missing = " and ".join(name for name, value in zip(names, values, strict=True) if not value)
+                raise wrong(f"security.{missing.split()[0]}", None, f"TLS needs {missing} too")
+        if self.key_file is not None and self.key_env is not None:
+            raise wrong("security.key_env", self.key_env, "keys come from one place: drop it or key_file")
+
+    @property
+    def tls_files(self) -> tuple[str, str, str] | None:
+        """Chain, key and authorities, where TLS is made of files."""
+        if self.tls_cert is None or self.tls_key is None or self.tls_ca is None:
+            return None
+        return self.tls_cert, self.tls_key, self.tls_ca
+
+    @property
+    def has_tls(self) -> bool:
+        """Whether links are encrypted."""
+        return self.tls_cert is not None or self.tls_context is not None
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether nodes prove that they hold a key."""
+        return self.key_file is not None or self.key_env is not None
+
+
 #: By the name that stands before the dot of a setting.
 GROUPS: Mapping[str, type[Group]] = MappingProxyType(
     {
@@ -147,5 +245,6 @@ GROUPS: Mapping[str, type[Group]] = MappingProxyType(
         "membership": MembershipConfig,
         "placement": PlacementConfig,
         "actors": ActorsConfig,
+        "security": SecurityConfig,
     }
 )

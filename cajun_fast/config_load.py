@@ -16,8 +16,8 @@ from cajun_fast.config_groups import GROUPS
 from cajun_fast.errors import ConfigError
 
 PREFIX = "CAJUN_"
-#: Variables of other tools of this project: not settings.
-FOREIGN = ("CAJUN_TEST_", "CAJUN_BENCH_", "CAJUN_BUILD_", "CAJUN_DEMO_")
+#: Variables of other tools of this project, and secrets, which settings only name: not settings.
+FOREIGN = ("CAJUN_SECRET_", "CAJUN_TEST_", "CAJUN_BENCH_", "CAJUN_BUILD_", "CAJUN_DEMO_")
 #: Other words for the same setting.
 ALIASES = {"store": "endpoints", "id": "system_id", "nodes": "known_nodes"}
 

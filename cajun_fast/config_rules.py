@@ -6,12 +6,15 @@ Laws: pure functions; a message names the setting, the value that was wrong, and
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import math
 import re
+import ssl
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from cajun_fast.access import AccessRule
 from cajun_fast.errors import ConfigError
 from cajun_fast.guarantees import DeliveryGuarantee
 
@@ -177,3 +180,32 @@ def node_address(name: str, value: Any) -> NodeAddress:
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise wrong(name, value, "give an address as 'host:port'")
     return NodeAddress(text(name, value[0]), whole(1, 65535)(name, value[1]))
+
+
+def access_rules(name: str, value: Any) -> tuple[AccessRule, ...]:
+    if isinstance(value, str | Mapping) or not isinstance(value, Iterable):
+        raise wrong(
+            name, value, "give a list of rules: in a file, [[security.allow]] with peers, send, spawn, manage"
+        )
+    return tuple(AccessRule.of(item) for item in value)
+
+
+def variable(name: str, value: Any) -> str:
+    """The name of an environment variable. What does not look like one is not shown: it may be the secret."""
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", value):
+        raise wrong(name, "(not shown)", "give the name of a variable, e.g. CLUSTER_KEYS, not what it holds")
+    return value
+
+
+def ssl_context(name: str, value: Any) -> ssl.SSLContext | None:
+    if value is None or isinstance(value, ssl.SSLContext):
+        return value
+    raise wrong(name, value, "give an ssl.SSLContext; in a file, name tls_cert, tls_key and tls_ca instead")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can connect there. A name other than localhost may mean anything."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -89,6 +89,10 @@ class MessageExpiredError(DeliveryError):
     """The message's deadline passed before it could be delivered; it was not."""
 
 
+class ForbiddenError(DeliveryError):
+    """The receiving node's access rules do not let this node do that; the message reached no handler."""
+
+
 class OutcomeUnknownError(CajunError):
     """The message may or may not have been handled: its receiver was lost between delivery and acknowledgement."""
 

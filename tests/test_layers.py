@@ -23,7 +23,7 @@ RANKS = {
     0: ["errors", "clock", "guarantees"],
     1: [
         "_core pid",
-        "config config_groups config_rules config_load",
+        "config config_groups config_rules config_load access",
         "envelope",
         "ports",
     ],

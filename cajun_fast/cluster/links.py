@@ -10,8 +10,11 @@ import asyncio
 from cajun_fast.actors.system import ActorSystem
 from cajun_fast.cluster.records import NodeRecord, Owner
 from cajun_fast.config import ClusterConfig
+from cajun_fast.messaging.security import Keys, Security, Tls
+from cajun_fast.messaging.serializer import make_codec
 from cajun_fast.messaging.settings import LinkSettings
 from cajun_fast.messaging.system import MessagingSystem
+from cajun_fast.messaging.tls import TlsFiles
 from cajun_fast.ports import Address, Network, Ports
 
 #: Seconds in which a living node on a working network accepts a connection.
@@ -19,16 +22,43 @@ PROBE_TIMEOUT = 0.5
 
 
 def link_settings(config: ClusterConfig) -> LinkSettings:
-    messaging = config.messaging
+    messaging, security = config.messaging, config.security
     return LinkSettings(
         max_message_bytes=messaging.max_message_bytes,
+        handshake_timeout=security.handshake_timeout,
+        max_connections=security.max_connections,
+        max_handshakes=security.max_handshakes,
+        max_handshakes_per_address=security.max_handshakes_per_address,
+        max_strangers=security.max_strangers,
         max_bulk_bytes=max(LinkSettings().max_bulk_bytes, messaging.max_message_bytes),
         failure_threshold=messaging.failure_threshold,
         reset_timeout=messaging.reset_timeout_ms / 1e3,
     )
 
 
-def make_messaging(config: ClusterConfig, owner: Owner, actors: ActorSystem, ports: Ports) -> MessagingSystem:
+def security_of(config: ClusterConfig) -> Security:
+    """What a node shows and asks of others. Nothing is read before its links open."""
+    said = config.security
+    files = None if said.tls_files is None else TlsFiles(*said.tls_files)
+    tls = (
+        Tls(
+            files,
+            context=said.tls_context,
+            client_context=said.tls_client_context,
+            minimum=said.tls_minimum,
+            mutual=said.tls_mutual,
+            check_host=said.tls_check_host,
+        )
+        if said.has_tls
+        else None
+    )
+    keys = Keys(file=said.key_file, env=said.key_env) if said.has_keys else None
+    return Security(tls=tls, keys=keys, rules=said.allow, reload_interval=said.reload_interval)
+
+
+def make_messaging(
+    config: ClusterConfig, owner: Owner, actors: ActorSystem, ports: Ports, security: Security
+) -> MessagingSystem:
     """The messaging system of one life of a node."""
     return MessagingSystem(
         owner.node,
@@ -39,6 +69,8 @@ def make_messaging(config: ClusterConfig, owner: Owner, actors: ActorSystem, por
         ports,
         link_settings(config),
         client=config.client,
+        serializer=make_codec(actors.exchange, max_depth=config.security.max_nesting),
+        security=security,
     )
 
 

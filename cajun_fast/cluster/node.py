@@ -24,7 +24,7 @@ from cajun_fast.cluster.hold import Hold
 from cajun_fast.cluster.host import Host, ask_for_promise, ask_to_adopt, host_id
 from cajun_fast.cluster.hosting import Hosting
 from cajun_fast.cluster.leader import Leadership, Term
-from cajun_fast.cluster.links import addresses_of, make_messaging, probe
+from cajun_fast.cluster.links import addresses_of, make_messaging, probe, security_of
 from cajun_fast.cluster.locator import Locator
 from cajun_fast.cluster.members import MemberHooks, Members
 from cajun_fast.cluster.membership import Membership, MembershipHooks, take_incarnation
@@ -64,6 +64,7 @@ class Node:
         self.store = store
         self.types = types
         self.version = version
+        self.security = security_of(config)
         self.keys = KeySpace(config.cluster_name)
         self.owner = Owner(config.system_id, 0)
         self.bound = Address("", 0)
@@ -175,6 +176,7 @@ class Node:
 
     async def start(self) -> None:
         """Come up in order; whoever calls undoes it with ``stop`` if this raises."""
+        self.security.load(self.config.system_id)  # before anything is started
         await self.store.connect()
         await self._new_incarnation()
         await self.actors.start()
@@ -239,7 +241,9 @@ class Node:
         self.owner = Owner(self.config.system_id, incarnation)
 
     async def _open_links(self, port: int) -> None:
-        self.messaging: MessagingSystem = make_messaging(self.config, self.owner, self.actors, self.ports)
+        self.messaging: MessagingSystem = make_messaging(
+            self.config, self.owner, self.actors, self.ports, self.security
+        )
         self.bound = await self.messaging.start(self.config.messaging.host, port)
 
     async def _close_links(self) -> None:

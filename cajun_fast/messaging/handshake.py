@@ -6,6 +6,8 @@
     RESUME ──────────────────────▶           which lane of the other's it knows, and up to where
     START, ACK, frames ◀═════════▶ START, ACK, frames
 
+With authentication there is a challenge and two proofs between them: see ``auth``.
+
 Laws: fixed layout, a few hundred bytes at most, read without decoding anything; each refusal has a code and a sentence.
 """
 
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 
 from cajun_fast._core.frame import HEADER_SIZE, TYPES, decode_header, encode_frame
 from cajun_fast.errors import HandshakeError, ProtocolError
+from cajun_fast.messaging.auth import Challenge, Proof, decode_auth
 from cajun_fast.ports import Invitation
 
 PROTOCOL_VERSION = 2  # spoken here
@@ -158,11 +161,19 @@ class Refused(HandshakeError):  # noqa: N818 - a message of the protocol that is
         return cls(Refusal(code), body[1:].decode("utf-8", "replace") or "no reason given")
 
 
-def parse_frame(data: bytes) -> tuple[Hello | Resume | Refused | None, int]:
+Frame = Hello | Resume | Refused | Challenge | Proof
+
+#: First bytes of TLS records: a handshake, an alert.
+TLS_RECORDS = (0x16, 0x15)
+
+
+def parse_frame(data: bytes) -> tuple[Frame | None, int]:
     """The first whole frame of ``data`` and its length; (None, 0) while it is not whole. Raises ProtocolError."""
+    if data and data[0] in TLS_RECORDS:
+        raise ProtocolError("the other side speaks TLS, this one does not: turn TLS on here, or off there")
+    if data and data[0] != 0xCF:
+        raise ProtocolError(f"the first byte is 0x{data[0]:02x}: this is not our protocol")
     if len(data) < HEADER_SIZE:
-        if data and data[0] != 0xCF:
-            raise ProtocolError(f"the first byte is 0x{data[0]:02x}: this is not our protocol")
         return None, 0
     kind, _, length, _ = decode_header(data[:HEADER_SIZE])
     if length > HELLO_MOST:
@@ -177,6 +188,8 @@ def parse_frame(data: bytes) -> tuple[Hello | Resume | Refused | None, int]:
         return Resume.decode(body), end
     if kind == TYPES["REFUSE"]:
         return Refused.decode(body), end
+    if kind == TYPES["AUTH"]:
+        return decode_auth(body), end
     raise ProtocolError(f"frame type {kind} during the handshake")
 
 

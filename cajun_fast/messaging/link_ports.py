@@ -6,13 +6,20 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from cajun_fast.errors import CajunError, DeliveryError, MessageExpiredError, SerializationError
+from cajun_fast.errors import (
+    CajunError,
+    DeliveryError,
+    ForbiddenError,
+    MessageExpiredError,
+    SerializationError,
+)
 from cajun_fast.messaging.faults import decode_error, encode_error
 
 if TYPE_CHECKING:
     from cajun_fast._core.lane import Pid
     from cajun_fast._core.link import Link
     from cajun_fast._core.ports import Replies
+    from cajun_fast.messaging.access import Rights
 
 
 class DeadLetterSink(Protocol):
@@ -24,12 +31,11 @@ class DeadLetterSink(Protocol):
 log = logging.getLogger("cajun_fast.messaging")
 
 UNREADABLE, EXPIRED, FORBIDDEN, TOO_LARGE = 5, 7, 8, 9  # Verdict in _core/ports.pxd
+EVERYTHING, SOME, NOTHING = 0, 1, 2  # Right in _core/inbound.pxd
 
 
 class LinkPorts:
     """One per link. ``replies_for(node)`` finds where answers to another node's asks go."""
-
-    restricted = False
 
     def __init__(
         self,
@@ -38,6 +44,8 @@ class LinkPorts:
         new_home: Callable[[str], str | None],
         on_bye: Callable[[Link, str], None],
         dead_letters: DeadLetterSink,
+        rights: Rights | None = None,
+        on_forbidden: Callable[[str, str], None] = lambda peer, what: None,
     ) -> None:
         self.peer = peer
         self.replies_for = replies_for
@@ -45,15 +53,32 @@ class LinkPorts:
         self.on_bye = on_bye
         self.dead_letters = dead_letters
         self.reason = "lost"
+        self.restricted = rights is not None
+        self._rights = rights
+        self._on_forbidden = on_forbidden
 
     encode_error = staticmethod(encode_error)
 
     def decode_error(self, plain: Any) -> CajunError:
         return decode_error(plain, self.peer)
 
-    def allowed(self, target: str) -> bool:
-        """Whether the peer may send to that actor; asked only where ``restricted``."""
-        return True
+    def right_to(self, target: str) -> int:
+        """What the peer may send to that actor; asked once a name and connection, only where ``restricted``."""
+        rights = self._rights
+        if rights is None:
+            return EVERYTHING
+        if rights.may_send(target):
+            return SOME if rights.is_asked_each_time(target) else EVERYTHING
+        self._on_forbidden(self.peer, f"send to actor {target!r}")
+        return NOTHING
+
+    def may_say(self, target: str, message: Any) -> bool:
+        """Whether the peer may send this very message; asked only after ``SOME``."""
+        if self._rights is None or self._rights.may_say(message):
+            return True
+        what = message if not isinstance(message, dict) else {key: message.get(key) for key in ("op", "type")}
+        self._on_forbidden(self.peer, f"ask {target!r} for {what!r:.100}")
+        return False
 
     def unreadable(self, target: str, error: Exception) -> None:
         """A message from the peer could not be decoded: it is refused, and the sender told."""
@@ -82,7 +107,11 @@ class LinkPorts:
                 f"the deadline of a message to actor {target!r} passed on the way", target
             )
         if verdict == FORBIDDEN:
-            return DeliveryError(f"node {node!r} does not let this node send to actor {target!r}", target)
+            return ForbiddenError(
+                f"node {node!r} does not let this node send that to actor {target!r}: "
+                "an access rule there must allow it (security.allow, docs/security.md)",
+                target,
+            )
         return DeliveryError(
             f"node {node!r} refused a message to actor {target!r} (verdict {verdict})", target
         )

@@ -100,6 +100,21 @@ class Peer:
                 await self._rest(self.system.random.uniform(pause / 2, pause))
                 pause = min(2 * pause, settings.longest_pause)
 
+    def renew_connection(self) -> asyncio.Task[None] | None:
+        """Dial beside the connection that stands; the new one takes its place once both sides have agreed. None: it
+        cannot be dialled, or is being dialled already."""
+        if self._task is not None or not self.addresses or self.system.stopping:
+            return None
+        self._task = self.system.start_task(self._dial_anew(), f"dial {self.node} anew")
+        self._task.add_done_callback(self._dial_ended)
+        return self._task
+
+    async def _dial_anew(self) -> None:
+        try:
+            await self._dial_once()
+        except (OSError, HandshakeError) as error:
+            log.warning("no new connection to node %s: %s", self.node, error or type(error).__name__)
+
     def _note_refusal(self, error: Refused, ticket: int) -> None:
         if error.code is Refusal.SIMULTANEOUS:
             self.breaker.record_abandoned(ticket, self.system.now())

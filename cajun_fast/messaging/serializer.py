@@ -51,9 +51,11 @@ def make_serializer(
     raise ConfigError(f"{choice!r} is no serializer: it needs encode(message) and decode(bytes)")
 
 
-def make_codec(exchange: Exchange | None, types: MessageTypes = DEFAULT_TYPES) -> Codec:
+def make_codec(
+    exchange: Exchange | None, types: MessageTypes = DEFAULT_TYPES, *, max_depth: int = 64
+) -> Codec:
     """The compiled codec, with registered types."""
-    codec = Codec(exchange)
+    codec = Codec(exchange, max_depth=max_depth)
     codec.hooks(types.plain(codec), types.typed(codec))
     return codec
 

@@ -30,8 +30,10 @@ class LinkSettings:
     #: Pauses between tries to connect: the first, and the longest; each is drawn at random up to its bound.
     first_pause: float = 0.02
     longest_pause: float = 1.0
-    #: Connections whose handshake is not done, at once.
+    #: Connections that were accepted, at once; those whose handshake is not done, and of these from one address.
+    max_connections: int = 4096
     max_handshakes: int = 256
+    max_handshakes_per_address: int = 128
     #: Nodes that connected without being known to membership, at once; and how long one that is down is remembered.
     max_strangers: int = 1024
     stranger_memory: float = 60.0

@@ -18,13 +18,18 @@ from cajun_fast._core.link import Link
 from cajun_fast._core.ports import Replies
 from cajun_fast._core.turns import Dispatcher
 from cajun_fast.errors import NodeUnavailableError, NotRunningError
+from cajun_fast.messaging.auth import KeyRing, fresh_nonce
 from cajun_fast.messaging.connection import Connection
+from cajun_fast.messaging.door import Cause, Door
 from cajun_fast.messaging.handshake import Feature, Hello, Refusal, Refused
 from cajun_fast.messaging.link_ports import LinkPorts
 from cajun_fast.messaging.liveness import Liveness, PeerState
 from cajun_fast.messaging.peer import Peer
+from cajun_fast.messaging.renewal import Renewal
+from cajun_fast.messaging.security import Security
 from cajun_fast.messaging.serializer import make_codec
 from cajun_fast.messaging.settings import LinkSettings
+from cajun_fast.messaging.tls_transport import TlsTransport
 from cajun_fast.ports import Address, Heart, Listener, Ports
 
 SETTLE_STEP = 0.005  # seconds between two looks at what is owed, while stopping
@@ -55,11 +60,13 @@ class MessagingSystem:
         serializer: Serializer | None = None,
         client: bool = False,
         new_home: Callable[[str], str | None] = lambda actor_id: None,
+        security: Security | None = None,
     ) -> None:
         self.node_id, self.incarnation, self.cluster = node_id, incarnation, cluster
         self.exchange, self.dispatcher = exchange, dispatcher
         self.loop: asyncio.AbstractEventLoop = exchange.loop
         self.settings = settings or LinkSettings()
+        self.security = security or Security()
         self.serializer = serializer or make_codec(exchange)
         exchange.encode, exchange.decode = self.serializer.encode, self.serializer.decode
         self.random = ports.random
@@ -83,16 +90,21 @@ class MessagingSystem:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._next_stream = self.random.getrandbits(32) << 16 | 1
-        self.turned_down = 0
+        #: Bounds on strangers; counts whom it turned down.
+        self.door = Door(self.settings, self.now)
         self._beat_ns = self.now()
 
     # ---- life ------------------------------------------------------------------------------------------------
 
     async def start(self, host: str, port: int) -> Address:
-        """Listen; returns the true address. Raises ConfigError for one that cannot be had."""
-        self._listener = await self._network.listen(host, port, lambda: Connection(self, None))
+        """Listen; returns the true address. Raises ConfigError for one that cannot be had, and for certificates and
+        keys that cannot be used."""
+        self.security.load(self.node_id)
+        self._listener = await self._network.listen(host, port, lambda: self._protocol(None, None))
         self.heart = await self._hearts.start(host, self.heartbeat)
         self._beat()
+        if self.security.may_change:
+            self.start_task(Renewal(self, self._peers).run(), "renewal")
         return self._listener.address
 
     async def stop(self) -> None:
@@ -245,7 +257,10 @@ class MessagingSystem:
         """A fresh link; each has a lane number of its own."""
         self._next_stream += 1
         settings = self.settings
-        ports = LinkPorts(node, self.replies_for, self.new_home, self._on_bye, self.exchange.dead_letters)
+        ports = LinkPorts(
+            node, self.replies_for, self.new_home, self._on_bye, self.exchange.dead_letters,
+            self.security.rights(node), self.door.note_forbidden,
+        )  # fmt: skip
         return Link(
             self.exchange, node, incarnation, self.serializer, ports, stream=self._next_stream,
             window=settings.window_bytes, max_message=settings.max_message_bytes, max_bulk=settings.max_bulk_bytes,
@@ -258,11 +273,16 @@ class MessagingSystem:
 
     def hello(self, target: str, stream: int, established: int) -> Hello:
         """What this node says of itself."""
+        nonce = self.random.randbytes(32) if self.ring is None else fresh_nonce()
         return Hello(
-            self.node_id, self.incarnation, self.cluster, target, stream, established,
-            self.random.randbytes(32), client=self.client,
+            self.node_id, self.incarnation, self.cluster, target, stream, established, nonce, client=self.client,
             features=0 if self.heart is None else Feature.BEAT,
         )  # fmt: skip
+
+    @property
+    def ring(self) -> KeyRing | None:
+        """The keys of this node; None: nobody proves anything."""
+        return self.security.ring
 
     def peer_for(self, hello: Hello) -> Peer:
         """The peer that says hello; one that membership has not told of yet is taken in, without an address."""
@@ -280,19 +300,37 @@ class MessagingSystem:
         return peer
 
     async def dial(self, address: Address, peer: Peer) -> Connection:
-        """A connection on which our HELLO is on its way."""
-        connection = Connection(self, peer)
-        await self._network.dial(address, lambda: connection, timeout=self.settings.dial_timeout)
-        return connection
+        """A connection on which our HELLO, or TLS below it, is on its way."""
+        made: list[Connection] = []
 
-    def opened(self, connection: Connection) -> None:
-        """A socket is open: its handshake has a bounded time."""
-        self._connections.add(connection)
-        if self.stopping or len(self._handshakes) >= self.settings.max_handshakes:
+        def protocol() -> asyncio.BaseProtocol:
+            return self._protocol(peer, address.host, made)
+
+        await self._network.dial(address, protocol, timeout=self.settings.dial_timeout)
+        return made[-1]
+
+    def _protocol(
+        self, peer: Peer | None, host: str | None, made: list[Connection] | None = None
+    ) -> asyncio.BaseProtocol:
+        """A connection, with TLS below it where that is on. ``host``: the one that was dialled."""
+        connection = Connection(self, peer)
+        if made is not None:
+            made.append(connection)
+        papers = self.security.papers
+        return connection if papers is None else TlsTransport(connection, papers, host)
+
+    def opened(self, connection: Connection) -> bool:
+        """A socket is open: its handshake has a bounded time. False: there are too many, it is closed."""
+        cause = None if connection.dialled else self.door.enter(connection.place, len(self._connections))
+        if cause is not None:
+            self.door.note(cause, connection.address, self.door.explain(cause))
+        if self.stopping or cause is not None:
             connection.abort()
-            return
+            return False
+        self._connections.add(connection)
         limit = self.settings.handshake_timeout
         self._handshakes[connection] = self.loop.call_later(limit, self._too_slow, connection)
+        return True
 
     def judge_silence(self, peer: Peer, connection: Connection) -> None:
         """Nothing was heard for too long."""
@@ -300,28 +338,30 @@ class MessagingSystem:
         connection.abort()
 
     def _too_slow(self, connection: Connection) -> None:
-        self._handshakes.pop(connection, None)
-        self.note_refusal(connection, f"no handshake within {self.settings.handshake_timeout} s")
+        self.note_refusal(connection, f"no handshake within {self.settings.handshake_timeout} s", Cause.SLOW)
         connection.abort()
 
     def settled(self, connection: Connection) -> None:
-        """A handshake is done."""
+        """A handshake is over."""
         timer = self._handshakes.pop(connection, None)
         if timer is not None:
             timer.cancel()
+            if not connection.dialled:
+                self.door.leave(connection.place)
 
     def gone(self, connection: Connection) -> None:
         """A socket is closed."""
         self.settled(connection)
         self._connections.discard(connection)
 
-    def note_refusal(self, connection: Connection, reason: str) -> None:
-        """A connection is turned down: counted, and logged at a rate that falls off."""
-        self.turned_down += 1
-        if self.turned_down < 20 or self.turned_down & (self.turned_down - 1) == 0:
-            log.warning(
-                "connection with %s ended: %s (%d so far)", connection.address, reason, self.turned_down
-            )
+    def note_refusal(self, connection: Connection, reason: str, cause: Cause) -> None:
+        """A connection is turned down: counted, and logged at a bounded rate."""
+        self.door.note(cause, connection.address, reason)
+
+    @property
+    def turned_down(self) -> int:
+        """Connections that were ended before they carried anything, or because of what they brought."""
+        return self.door.turned_down.total()
 
     def on_up(self, peer: Peer) -> None:
         """A peer's connection stands."""

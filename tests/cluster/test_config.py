@@ -38,6 +38,7 @@ def test_every_with_method_reaches_its_setting() -> None:
         .with_messaging_port(0)
         .with_bind_address("0.0.0.0")
         .with_advertised_address("example.org", 9000)
+        .with_insecure_network()
         .with_delivery_guarantee(DeliveryGuarantee.AT_LEAST_ONCE)
         .add_node("node2", "host2", 8080)
         .as_client()
@@ -117,7 +118,7 @@ def test_the_same_node_twice_is_refused() -> None:
 
 def test_a_wildcard_bind_address_needs_an_advertised_one() -> None:
     with pytest.raises(ConfigError, match="advertised_host"):
-        builder().with_bind_address("0.0.0.0").build()
+        builder().with_bind_address("0.0.0.0").with_insecure_network().build()
     with pytest.raises(ConfigError, match="advertised_host"):
         builder().with_advertised_address("0.0.0.0").build()
 

@@ -57,7 +57,14 @@ class Node:
     """One node of two."""
 
     def __init__(
-        self, name: str, incarnation: int = 1, *, unix: bool = False, cluster: str = "c", **settings: Any
+        self,
+        name: str,
+        incarnation: int = 1,
+        *,
+        unix: bool = False,
+        cluster: str = "c",
+        security: Any = None,
+        **settings: Any,
     ):
         self.name, self.incarnation = name, incarnation
         self.ports = Ports(network=SocketNetwork(unix=unix), hearts=SocketHearts())
@@ -68,13 +75,14 @@ class Node:
         self.messaging: MessagingSystem
         self.settings = LinkSettings(**{**FAST, **settings})
         self.cluster = cluster
+        self.security = security
         self.address: Address
 
     async def start(self) -> Node:
         await self.actors.start()
         self.messaging = MessagingSystem(
             self.name, self.incarnation, self.cluster, self.actors.exchange, self.actors.dispatcher, self.ports,
-            self.settings,
+            self.settings, security=self.security,
         )  # fmt: skip
         self.address = await self.messaging.start("127.0.0.1", 0)
         return self

@@ -24,6 +24,7 @@ cdef class Codec(Serializer):
     cdef object _plain                  # hook: object -> (code, payload) for registered types, or None
     cdef object _typed                  # hook: bytes -> object
     cdef TextCache _texts
+    cdef int _base                      # depth at which the message, or the fields of a registered type, begins
 
     cdef int write(self, OutBuf out, object value, int depth) except -1
     cdef int write_dict(self, OutBuf out, dict value, int depth) except -1
@@ -39,6 +40,7 @@ cdef class Codec(Serializer):
     cdef int enter(self, Cursor *c, uint64_t items) except -1
     cdef object read_text(self, Cursor *c, uint32_t size)
     cdef object read_ext(self, Cursor *c, uint32_t size)
+    cdef object read_typed(self, Cursor *c, bytes payload)
 
 cdef class Foreign(Serializer):
     cdef object _encode

@@ -90,7 +90,7 @@ cdef class Codec(Serializer):
         cdef Cursor cursor
         cursor.at = data
         cursor.end = data + size
-        cursor.depth = 0
+        cursor.depth = self._base           # above 0 within a registered type
         value = self.read(&cursor)
         if cursor.at != cursor.end:
             raise SerializationError(f"{cursor.end - cursor.at} bytes left over behind the message")
@@ -316,8 +316,20 @@ cdef class Codec(Serializer):
             except TypeError as error:
                 raise SerializationError(f"no set can be made of {shortened(items)}") from error
         if code == EXT_TYPED and self._typed is not None:
-            return self._typed(PyBytes_FromStringAndSize(<const char *>at, size))
+            return self.read_typed(c, PyBytes_FromStringAndSize(<const char *>at, size))
         raise SerializationError(f"extension type {code} is not known on this node")
+
+    cdef object read_typed(self, Cursor *c, bytes payload):
+        """A registered type, whose fields `_typed` reads with this codec: they stand as deep as it does."""
+        cdef int base = self._base
+        self.enter(c, 0)
+        self._base = c.depth
+        try:
+            value = self._typed(payload)
+        finally:
+            self._base = base
+        c.depth -= 1
+        return value
 
 
 cdef class Foreign(Serializer):

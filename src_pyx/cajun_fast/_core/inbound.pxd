@@ -16,11 +16,18 @@ from cajun_fast._core.lane cimport Exchange, Pid
 from cajun_fast._core.ports cimport Inbox, Replies
 from cajun_fast._core.window cimport ReceiveWindow
 
+cdef enum Right:                        # of the peer to send to a name
+    EVERYTHING = 0
+    SOME = 1                            # ports.may_say is asked about each message
+    NOTHING = 2
+    UNASKED = 3                         # ports.right_to has not been asked yet
+
 cdef class InName:                      # what a number means that the peer uses
     cdef str id
     cdef Inbox inbox                    # as last found; a closed one is looked up again
     cdef Pid pid                        # as a sender
     cdef int refusing                   # the verdict that stands, 0 for none
+    cdef int right                      # EVERYTHING where nothing is restricted: costs a message nothing
 
 cdef class Inbound:
     cdef Exchange exchange
@@ -28,7 +35,7 @@ cdef class Inbound:
     cdef Codec plain                    # for errors
     cdef Replies replies                # where answers to this peer's asks go
     cdef object link                    # told of room (signal_room); borrowed ports
-    cdef object ports                   # LinkPorts: replies_for(node), decode_error(plain), allowed(peer, target)
+    cdef object ports                   # LinkPorts: replies_for(node), decode_error(plain), right_to(id), may_say(id, message)
     cdef readonly ReceiveWindow seen
     cdef readonly BulkIn transfers
     cdef public uint64_t stream         # the peer's, 0 before its first START
@@ -37,7 +44,7 @@ cdef class Inbound:
     cdef uint64_t frame_seq             # number of the record before, in the frame that is being read
     cdef bint ack_due                   # soon, whether or not anything else goes out
     cdef int late                       # answers that are not acknowledged and need not be at once
-    cdef bint restricted                # ports.restricted, which every message asks for
+    cdef bint restricted                # ports.restricted: a name is asked about when it is first sent to
     cdef bint ended
     cdef public uint64_t messages, duplicates, refused
 

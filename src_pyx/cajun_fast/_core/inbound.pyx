@@ -96,9 +96,11 @@ cdef class Inbound:
         cdef int verdict
         if name.refusing:
             return self.refuse_unread(record, name, name.refusing)
-        if self.restricted and not self.ports.allowed(name.id):
-            return self.refuse_unread(record, name, FORBIDDEN)
         if name.inbox is None:
+            if name.right == UNASKED:       # once a name and connection
+                name.right = self.ports.right_to(name.id)
+            if name.right == NOTHING:
+                return self.refuse_unread(record, name, FORBIDDEN)
             name.inbox = self.exchange.inboxes.get(name.id)
             if name.inbox is None:
                 return self.refuse_unread(record, name, NOT_HERE)
@@ -109,6 +111,8 @@ cdef class Inbound:
         except SerializationError as error:
             self.ports.unreadable(name.id, error)
             return self.refuse(name, seq, UNREADABLE)
+        if name.right == SOME and not self.ports.may_say(name.id, message):
+            return self.refuse(name, seq, FORBIDDEN)
         verdict = self.deliver_safely(record, name, message)
         if verdict == NOT_HERE:             # stopped since; there may be a new one
             name.inbox = self.exchange.inboxes.get(name.id)
@@ -204,6 +208,7 @@ cdef class Inbound:
         if name is None:
             name = InName.__new__(InName)
             name.id = id
+            name.right = UNASKED if self.restricted else EVERYTHING
         self.names[number] = name
         return 0
 
