@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import struct
+from dataclasses import replace
 from typing import Any
 
-from tests.messaging.plain_client import ASK, FAULT, REPLY, PlainClient
+from cajun_fast.messaging.handshake import Feature
+from tests.messaging.nodes import until
+from tests.messaging.plain_client import ASK, FAULT, HELLO, REPLY, RESUME, PlainClient
 
 
 async def test_a_client_written_from_the_document_tells_asks_and_hears_verdicts(make_node: Any) -> None:
@@ -71,3 +75,51 @@ async def test_a_client_of_another_cluster_reads_why_it_is_refused(make_node: An
     code, reason = client.refusal
     assert code == 2
     assert "somebody-elses" in reason
+
+
+async def test_a_node_talks_to_one_of_the_version_before_and_both_may_have_more_where_both_can(
+    make_node: Any,
+) -> None:
+    nodes = {}
+    for name, highest in (("a", 2), ("b", 1), ("c", 2)):
+        node = nodes[name] = await make_node(name)
+        say = node.messaging.hello
+        node.messaging.hello = lambda *a, say=say, highest=highest: replace(say(*a), max_version=highest)
+    a = nodes["a"]
+    for name in "bc":
+        a.knows(nodes[name])
+        log = await nodes[name].record(f"x-{name}")
+        for n in range(100):
+            a.pid(f"x-{name}", name).tell(n)
+        assert await a.pid(f"x-{name}", name).ask(100) == 101
+        assert log == list(range(101))
+    agreed = {name: (peer.version, peer.features) for name in "bc" if (peer := a.messaging.peer(name))}
+    assert agreed == {"b": (1, 0), "c": (2, Feature.BEAT)}
+    await until(lambda: a.messaging.liveness("c").beat is not None)
+    assert a.messaging.liveness("b").beat is None
+
+
+async def test_what_a_later_version_says_beyond_what_is_known_is_passed_over(make_node: Any) -> None:
+    node = await make_node("b")
+    await node.actors.spawn(lambda message, context: message, "x")
+
+    class Later(PlainClient):
+        def send(self, kind: int, body: bytes = b"", sequence: int = 0) -> None:
+            if kind == HELLO:
+                low, _, _, *rest = struct.unpack_from("<HHIQQQ32sB3B", body)
+                rest[4] |= 0xFE  # roles that nobody has heard of
+                names = body[struct.calcsize("<HHIQQQ32sB3B") :]
+                body = struct.pack("<HHIQQQ32sB3B", low, 9, 0xFFFFFFF0, *rest) + names + b"and more"
+            elif kind == RESUME:
+                body += b"x"
+            super().send(kind, body, sequence)
+
+    def talk() -> Any:
+        client = Later("127.0.0.1", node.address.port, "plain", "c", "b")
+        try:
+            return client.ask("x", 5)
+        finally:
+            client.close()
+
+    assert await asyncio.to_thread(talk) == (REPLY, 5)
+    assert node.messaging.peer("plain").version == 2
