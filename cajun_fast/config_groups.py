@@ -99,7 +99,16 @@ class MembershipConfig(Group):
     lease_ttl: float = setting(
         5.0,
         number(0.2, 3600, "s"),
-        "a node that cannot renew for so long is lost; shorter: quicker, touchier",
+        "life of a node's record without any renewal: what evicts when nobody else can",
+    )
+    suspicion_timeout: float = setting(
+        0.7,
+        number(0.1, 3600, "s"),
+        "a node that is not heard and does not answer a suspicion for so long is lost; each node asks the store "
+        "three times in it whether its seat is its own, and stands still while it cannot know",
+    )
+    stuck_timeout: float = setting(
+        60.0, number(0, unit="s"), "a node whose process lives but whose event loop stands is kept so long"
     )
     leader_ttl: float | None = setting(
         None, optional(number(0.2, 3600, "s")), "the leader's; default: lease_ttl"

@@ -1,10 +1,10 @@
 """Going on as an owner while the metadata store is silent for everybody.
 
-Laws: a node whose lease runs out may go on only while every other member that it knows has promised, within
-the last half of a lease, to take nothing from anybody for a whole lease. A member promises only if the store
-does not answer it either. So whoever could take an actor over either has promised not to, or sees the store,
-and then nobody holds. A node that knows no other member holds nothing: it stands still until the store is
-back.
+Laws: a node whose seat is not known to be its own may go on only while every other member that it knows has
+promised, within the last half of a lease, to take nothing from anybody for a whole lease. A member promises only
+if the store does not answer it either, and not to one that it has seen leave, or be suspected. So whoever could
+take an actor over either has promised not to, or sees the store, and then nobody holds. A node that knows no
+other member holds nothing: it stands still until the store is back.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from cajun_fast.clock import Clock
+from cajun_fast.cluster.records import Owner
 from cajun_fast.cluster.tasks import Tasks
 from cajun_fast.errors import CajunError, MetadataStoreError
 from cajun_fast.metadata.store import MetadataStore
@@ -40,14 +41,18 @@ class Hold:
         peers: Callable[[], Sequence[str]],
         ask: AskPromise,
         extend: Callable[[int], None],
+        stands: Callable[[Owner], bool] = lambda owner: True,
     ) -> None:
-        """``extend``: this node may act until that moment of the clock."""
+        """``extend``: this node may act until that moment of the clock. ``stands``: whether that life of a node has
+        its seat, as far as is known here.
+        """
         self._store = store
         self._clock = clock
         self._ttl = ttl
         self._peers = peers
         self._ask = ask
         self._extend = extend
+        self._stands = stands
         self._promised_until_ns = 0
         self._rounds: asyncio.Task[None] | None = None
         self._tasks = Tasks("hold")
@@ -57,8 +62,13 @@ class Hold:
         """Whether this node must take nothing from anybody now."""
         return self._clock.now_ns() < self._promised_until_ns
 
-    async def promise(self) -> bool:
+    async def promise(self, asker: Owner) -> bool:
         """Give the promise if the store does not answer here either."""
+        if not self._stands(asker):
+            return False
+        if self._rounds is not None and not self._rounds.done():  # this node asks for promises itself
+            self._promised_until_ns = self._clock.now_ns() + round(self._ttl * 1e9)
+            return True
         try:
             async with asyncio.timeout(self._ttl * LOOK):
                 await self._store.ping(self._ttl * LOOK)

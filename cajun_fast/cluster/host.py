@@ -99,8 +99,8 @@ class Host:
                     return {"ok": await self._hosting.end(actor_id)}
                 case {"op": "adopt", "actors": list(actors)}:
                     return {"ok": await self._adopt_all(actors)}
-                case {"op": "promise"}:
-                    return {"ok": await self._hold.promise()}
+                case {"op": "promise", "node": str(node), "incarnation": int(incarnation)}:
+                    return {"ok": await self._hold.promise(Owner(node, incarnation))}
                 case {"op": "resign"}:
                     return {"ok": self._resign()}
                 case _:
@@ -211,7 +211,8 @@ async def ask_to_adopt(
         raise ProtocolError(f"{pid.id!r} gave an answer that cannot be read: {outcomes!r:.200}") from exc
 
 
-async def ask_for_promise(exchange: Exchange, node: str, timeout: float) -> bool:
-    """Whether a node promises to take nothing from anybody for a while: see ``hold``."""
+async def ask_for_promise(exchange: Exchange, node: str, asker: Owner, timeout: float) -> bool:
+    """Whether a node promises ``asker`` to take nothing from anybody for a while: see ``hold``."""
     pid = exchange.pid(host_id(node))
-    return bool(decode_answer(await pid.ask({"op": "promise"}, timeout=timeout), pid))
+    request = {"op": "promise", "node": asker.node, "incarnation": asker.incarnation}
+    return bool(decode_answer(await pid.ask(request, timeout=timeout), pid))

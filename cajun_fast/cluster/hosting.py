@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from cajun_fast._core.lane import Pid
@@ -59,14 +59,16 @@ class Hosting:
         directory: Directory,
         arguments: Arguments,
         owner: Owner,
-        may_own: Callable[[], bool],
+        may_own: Callable[[], Awaitable[bool]],
+        on_started: Callable[[str], None] = lambda actor_id: None,
     ) -> None:
-        """``may_own``: whether this node holds its seat right now."""
+        """``may_own``: whether this node holds its seat, once that is known. ``on_started``: an actor has come up."""
         self._runtime = runtime
         self._registrar = registrar
         self._directory = directory
         self._arguments = arguments
         self._may_own = may_own
+        self._on_started = on_started
         self._claims = itertools.count(1)
         self._starting: set[str] = set()
         self._early: set[str] = set()
@@ -158,17 +160,19 @@ class Hosting:
     ) -> Pid:
         """Start what is claimed; if it does not start, the claim is given back."""
         actor_id = standing.actor_id
-        if not self._may_own():
-            raise NotRunningError(
-                f"actor {actor_id!r} was not started: this node has lost its seat in the cluster"
-            )
         self.owned[actor_id] = standing
+        if not await self._may_own():
+            self._give_back(actor_id)
+            raise NotRunningError(
+                f"actor {actor_id!r} was not started: this node does not have its seat in the cluster"
+            )
         self._early.discard(actor_id)
         try:
             pid = await self._runtime.spawn(target, actor_id, *args, **kwargs)
         except BaseException:
             self._give_back(actor_id)
             raise
+        self._on_started(actor_id)
         if actor_id in self._early:  # it has stopped already
             self._early.discard(actor_id)
             self._give_back(actor_id)

@@ -1,9 +1,9 @@
 """Who lives, as this node sees it: the view of all node records, followed without a gap.
 
 Laws: joins and leaves come from the store alone; silence of the store evicts nobody. A node whose record
-vanished without a word ("leaving") is gone only if it is not heard from either: a store that drops every
-lease at once must not take the cluster apart. A newer incarnation ends the older one. This node is in the
-view but never reported.
+vanished without a word (it left, or was suspected and did not answer) is gone only if it is not heard from
+either, for a while: a store that drops every lease at once must not take the cluster apart. A newer incarnation
+ends the older one. This node is in the view but never reported.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ class MemberHooks:
     on_leave: Callable[[NodeRecord], None]
     #: Heard from within the heartbeat limit: it lives, whatever the store says.
     heard: Callable[[NodeRecord], bool]
+    #: Its record has vanished without a word: see to it that ``heard`` can tell.
+    on_unlisted: Callable[[NodeRecord], None] = lambda record: None
+    #: Its process lives and it cannot renew its record itself, however long that takes.
+    is_stuck: Callable[[NodeRecord], bool] = lambda record: False
 
 
 class Members:
@@ -48,13 +52,17 @@ class Members:
         backoff: Backoff,
         grace: float,
         hooks: MemberHooks,
+        listen: float = 0.0,
     ) -> None:
-        """``grace``: seconds that a node without a record is kept while it is still heard from."""
+        """``grace``: seconds that a node without a record is kept while it is still heard from; ``listen``: for so
+        long it is kept at any rate, to hear whether it lives.
+        """
         self._store = store
         self._keys = keys
         self._node_id = node_id
         self._backoff = backoff
         self._grace = grace
+        self._listen = listen
         self._hooks = hooks
         self._nodes: dict[str, NodeRecord] = {}
         self._unlisted: dict[str, asyncio.TimerHandle] = {}
@@ -137,11 +145,18 @@ class Members:
         record = self._nodes.get(node)
         if record is None or node == self._node_id:
             return
-        if record.leaving or not self._hooks.heard(record):
+        now = asyncio.get_running_loop().time()
+        if record.leaving or record.suspected or not (self._listen or self._hooks.heard(record)):
             self._gone(record)
         elif node not in self._unlisted:
-            log.warning("node %r lost its record but is heard from: it stays for now", node)
-            self._look_again(record, asyncio.get_running_loop().time() + self._grace)
+            log.warning("node %r lost its record without a word: it stays while it is heard from", node)
+            self._hooks.on_unlisted(record)
+            self._look_again(record, now + self._listen, now + self._grace)
+
+    def evicted(self, record: NodeRecord) -> None:
+        """This node has just removed its record: the event may be long in coming."""
+        if self._nodes.get(record.node) is not None and self.lives(record.owner):
+            self._gone(self._nodes[record.node])
 
     def on_synced(self) -> None:
         self.in_sync = True
@@ -154,17 +169,22 @@ class Members:
 
     # ---- nodes without a record
 
-    def _look_again(self, record: NodeRecord, until: float) -> None:
+    def _look_again(self, record: NodeRecord, listen_until: float, until: float) -> None:
         loop = asyncio.get_running_loop()
 
         def look() -> None:
             self._unlisted.pop(record.node, None)
+            now = loop.time()
             if self._nodes.get(record.node) is not record:
                 return
-            if loop.time() >= until or not self._hooks.heard(record):
-                self._gone(record)
+            if (
+                now < listen_until
+                or self._hooks.is_stuck(record)
+                or (now < until and self._hooks.heard(record))
+            ):
+                self._look_again(record, listen_until, until)
             else:
-                self._look_again(record, until)
+                self._gone(record)
 
         self._unlisted[record.node] = loop.call_later(min(0.25, self._grace), look)
 

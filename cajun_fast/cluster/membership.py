@@ -1,10 +1,16 @@
 """This node's own seat in the cluster: its incarnation, its leased record, and the moment from which it must
 not act.
 
+    seated ──the deadline passes──▶ paused ──the store says that nobody took it──▶ seated
+       └────────────────────────────── the record is gone, or somebody else's ──▶ fenced ──enter──▶ seated
+
 Laws: an incarnation is issued by the store, one up at each start of a node id, and never given twice. The
-seat is held only while the lease is surely alive by this node's own clock; past that moment (a margin before
-the store could give it away) ``on_fenced`` is called before anything else runs, and only ``enter`` with a new
-incarnation ends that state.
+seat is held only until a deadline by this node's own clock, counted from before the last question was sent:
+within ``patience`` of a look at the own record that found it as this node wrote it, and a margin before the
+lease could end. Past it ``on_paused`` is called before anything else runs. A record that somebody marked as
+suspected is answered by writing it anew; who evicts waits for longer than ``patience`` between the mark and
+the end, and both compare revisions, so one of them fails. Only ``enter`` with a new incarnation ends
+``fenced``.
 """
 
 from __future__ import annotations
@@ -38,7 +44,7 @@ MARGIN = 0.1
 
 @dataclass(frozen=True, slots=True)
 class MembershipHooks:
-    """What the seat asks of its system. ``on_fenced`` and ``on_regained`` must not raise or wait."""
+    """What the seat asks of its system. Those without an answer must not raise or wait."""
 
     #: The seat is lost: stop acting as an owner, now.
     on_fenced: Callable[[str], None]
@@ -49,8 +55,15 @@ class MembershipHooks:
     #: The store did not answer a refresh; it did. For whoever may lengthen the deadline by ``hold_until``.
     on_unanswered: Callable[[], None] = lambda: None
     on_answered: Callable[[], None] = lambda: None
+    #: Whether the seat is still this node's is not known: stand still; it is: go on.
+    on_paused: Callable[[str], None] = lambda why: None
+    on_resumed: Callable[[], None] = lambda: None
     #: The deadline has moved: past it ``check`` must be called before any actor runs; 0: no deadline.
     on_deadline: Callable[[int], None] = lambda deadline_ns: None
+
+
+#: Of the lease: the longest that a look at the own record may hold good.
+LONGEST_PATIENCE = 0.7
 
 
 async def take_incarnation(store: MetadataStore, keys: KeySpace, node_id: str) -> int:
@@ -72,21 +85,35 @@ class Membership:
     """See the module's laws."""
 
     def __init__(
-        self, store: MetadataStore, keys: KeySpace, clock: Clock, *, ttl: float, hooks: MembershipHooks
+        self,
+        store: MetadataStore,
+        keys: KeySpace,
+        clock: Clock,
+        *,
+        ttl: float,
+        hooks: MembershipHooks,
+        patience: float | None = None,
     ) -> None:
+        """``ttl`` of the lease; ``patience``: seconds that a look at the own record holds good."""
         self._store = store
         self._keys = keys
         self._clock = clock
         self._ttl = ttl
+        self._patience = patience_of(ttl, patience)
         self._hooks = hooks
         self._record: NodeRecord | None = None
         self._revision = 0
         self._held_until_ns = 0
+        self._looked_ns = 0
+        self._leased_until_ns = 0
         self._lease: Lease | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tasks = Tasks("membership")
         self._writing = asyncio.Lock()
+        self._look_now = asyncio.Event()
+        self._settled = asyncio.Event()
         self.fenced = False
+        self.paused = False
 
     @property
     def record(self) -> NodeRecord:
@@ -100,12 +127,25 @@ class Membership:
         """Past this moment of the clock this node must not act as an owner; 0 before it entered."""
         if self._lease is None:
             return 0
-        return max(self._held_until_ns, self._lease.deadline_ns - round(self._ttl * MARGIN * 1e9))
+        leased = self._leased_until_ns - round(self._ttl * MARGIN * 1e9)
+        return max(self._held_until_ns, min(leased, self._looked_ns + round(self._patience * 1e9)))
 
     @property
     def holds(self) -> bool:
         """Whether this node may act as an owner right now."""
-        return not self.fenced and self._clock.now_ns() < self.deadline_ns
+        return not (self.fenced or self.paused) and self._clock.now_ns() < self.deadline_ns
+
+    async def settled(self, timeout: float) -> bool:
+        """Whether it may act, once that is known; False after ``timeout`` seconds too."""
+        try:
+            async with asyncio.timeout(timeout):
+                while not (self.holds or self.fenced):
+                    self._settled.clear()
+                    self.check()
+                    await self._settled.wait()
+        except TimeoutError:
+            return False
+        return self.holds
 
     @property
     def lease_age(self) -> float:
@@ -125,7 +165,9 @@ class Membership:
             await _revoke(lease)
             raise
         self._record, self._revision, self._lease = record, revision, lease
-        self._held_until_ns, self.fenced = 0, False
+        self._leased_until_ns = lease.deadline_ns
+        self._held_until_ns, self.fenced, self.paused = 0, False, False
+        self._settled.set()
         self._arm()
         self._tasks.start(self._keep(), "lease")
 
@@ -134,6 +176,7 @@ class Membership:
         give_up = self._clock.now_ns() + round(1.5 * self._ttl * 1e9)
         expected = 0
         while True:
+            self._looked_ns = self._clock.now_ns()
             outcome = await self._store.compare_and_set(key, expected, record.encode(), lease=lease.id)
             if outcome.succeeded:
                 return outcome.revision
@@ -179,80 +222,141 @@ class Membership:
     async def _write(self, *, lease: Lease, **changes: Any) -> bool:
         async with self._writing:
             record = replace(self.record, **changes)
-            key = self._keys.node(record.node)
-            value = record.encode()
-            outcome = await self._store.compare_and_set(key, self._revision, value, lease=lease.id)
-            current = outcome.current.get(key)
-            if outcome.succeeded:
-                self._revision = outcome.revision
-            elif current is not None and current.value == value:
-                self._revision = current.revision  # an earlier attempt had arrived
-            else:
-                return False
-            self._record = record
-            return True
+            key, value = self._keys.node(record.node), record.encode()
+            while True:
+                outcome = await self._store.compare_and_set(key, self._revision, value, lease=lease.id)
+                current = outcome.current.get(key)
+                if outcome.succeeded:
+                    self._revision = outcome.revision
+                elif current is not None and current.value == value:
+                    self._revision = current.revision  # an earlier attempt had arrived
+                elif current is not None and self._is_mine(current):
+                    self._revision = (
+                        current.revision
+                    )  # somebody has marked it as suspected: this is the answer
+                    continue
+                else:
+                    return False
+                self._record = record
+                return True
 
-    # ---- the lease
+    def _is_mine(self, entry: Entry) -> bool:
+        standing = _decode(self.record.node, entry)
+        return standing is not None and standing.incarnation == self.record.incarnation
+
+    # ---- looking, and the lease
 
     async def _keep(self) -> None:
-        interval = self._ttl / 3
-        pause = interval
+        interval = self._patience / 3
+        pause, silent = interval, False
         while not self.fenced:
-            await asyncio.sleep(pause)
+            await self._rest(pause)
             try:
-                async with asyncio.timeout(interval / 2):
-                    await self._renew()
+                async with asyncio.timeout(2 * interval):
+                    await self._confirm()
             except LeaseLostError as error:
                 self._fence(str(error))
             except (MetadataStoreUnavailableError, TimeoutError) as error:
-                log.warning(
-                    "lease of this node could not be refreshed: %s", str(error) or "no answer in time"
-                )
+                if not silent:
+                    log.warning(
+                        "the store does not say whether this node's seat is its own: %s",
+                        str(error) or "no answer in time",
+                    )
                 self._hooks.on_unanswered()
-                pause = interval / 4
+                pause, silent = interval / 2, True
             else:
-                pause = interval
+                pause, silent = interval, False
                 self._hooks.on_answered()
 
-    async def _renew(self) -> None:
-        """Refresh the lease, or take another while this node still counts by the own clock."""
+    async def _rest(self, seconds: float) -> None:
+        self._look_now.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._look_now.wait()
+        except TimeoutError:
+            pass
+
+    async def _confirm(self) -> None:
+        """Ask whether the seat is still this node's, and renew its lease where that is due. Raises LeaseLostError
+        if it is not.
+        """
+        began = self._clock.now_ns()
         if self._lease is None:
             return
-        try:
-            await self._lease.refresh()
-        except LeaseLostError as error:
-            await self._regain(str(error))
+        if began >= self._leased_until_ns - round(self._ttl * 2 / 3 * 1e9):
+            await self._renew(self._lease)
+        key = self._keys.node(self.record.node)
+        async with self._writing:
+            entry = await self._store.get(key)
+            if entry is None:
+                await self._regain("its record is gone")
+            elif entry.revision > self._revision:
+                await self._answer(key, entry)
+        self._looked_ns = began
+        if self.paused and self._clock.now_ns() < self.deadline_ns:
+            self._resume("the store knows of nobody who took its seat")
         self._arm()
 
+    async def _renew(self, lease: Lease) -> None:
+        """Past its own deadline the handle would give the lease up; whether it lives is asked by a fresh one."""
+        sent = self._clock.now_ns()
+        lease = self._store.attach_lease(lease.id, self._ttl)
+        try:
+            await lease.refresh()
+        except LeaseLostError:
+            return  # what the record says decides
+        self._lease, self._leased_until_ns = lease, sent + round(self._ttl * 1e9)
+
+    async def _answer(self, key: str, entry: Entry) -> None:
+        """Somebody else wrote this node's record. A mark on it is wiped off; a later life has taken the seat."""
+        if not self._is_mine(entry) or self._lease is None:
+            raise LeaseLostError(f"node {self.record.node!r} has lost its seat to somebody else")
+        value = self.record.encode()
+        outcome = await self._store.compare_and_set(key, entry.revision, value, lease=self._lease.id)
+        if not outcome.succeeded:
+            raise MetadataStoreUnavailableError("the record of this node changes: it is read again")
+        self._revision = outcome.revision
+        log.warning("node %r was not heard by another one and has said that it lives", self.record.node)
+
     async def _regain(self, why: str) -> None:
-        """The lease is gone, but nobody can have taken the seat yet: take it again, under the same
+        """The record is gone: while nobody can have taken the seat yet, take it again, under the same
         incarnation.
         """
+        if not self.holds:
+            raise LeaseLostError(f"{why}, and it was not noticed in time")
+        sent = self._clock.now_ns()
         lease = await self._store.lease(self._ttl)
         key, value = self._keys.node(self.record.node), self.record.encode()
         try:
             outcome = await self._store.compare_and_set(key, 0, value, lease=lease.id)
             if not self.holds or not outcome.succeeded:
-                raise LeaseLostError(f"{why}; and its seat could not be taken again in time")
+                raise LeaseLostError(f"{why}, and its seat could not be taken again in time")
         except BaseException:
             await _revoke(lease)
             raise
-        log.warning("this node's lease was gone and is taken anew: %s", why)
+        log.warning("this node's seat was gone and is taken anew: %s", why)
         self._lease, self._revision, self._held_until_ns = lease, outcome.revision, 0
+        self._leased_until_ns = sent + round(self._ttl * 1e9)
         self._hooks.on_regained()
 
     def hold_until(self, moment_ns: int) -> None:
-        """This node may act until then although its lease may have run out: see ``hold``."""
+        """This node may act until then although the store says nothing: see ``hold``."""
         if self.fenced or self._lease is None:
             return
         self._held_until_ns = max(self._held_until_ns, moment_ns)
+        if self.paused and self._clock.now_ns() < self.deadline_ns:
+            self._resume("no other member takes anything while the store is silent")
         self._arm()
+
+    # ---- the deadline
 
     def _arm(self) -> None:
         self._disarm()
+        if self.fenced or self.paused:
+            return
         self._hooks.on_deadline(self.deadline_ns)
         delay = (self.deadline_ns - self._clock.now_ns()) / 1e9
-        self._timer = asyncio.get_running_loop().call_later(max(0.0, delay), self._on_deadline)
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, delay), self.check)
 
     def _disarm(self) -> None:
         self._hooks.on_deadline(0)
@@ -260,19 +364,25 @@ class Membership:
             self._timer.cancel()
             self._timer = None
 
-    def _on_deadline(self) -> None:
-        self._timer = None
+    def check(self) -> None:
+        """Stand still if the deadline has passed; for a loop that was held up: call it before acting."""
+        if self._lease is None or self.fenced or self.paused:
+            return
         if self._clock.now_ns() < self.deadline_ns:
             self._arm()
-        else:
-            self._fence(f"its lease could not be refreshed within {self._ttl} s")
+            return
+        self.paused = True
+        self._disarm()
+        why = f"whether its seat is its own was not known for {self._patience:g} s"
+        log.warning("node %r stands still: %s", self.record.node, why)
+        self._hooks.on_paused(why)
+        self._look_now.set()
 
-    def check(self) -> None:
-        """Fence this node if its time is over; for a loop that was held up: call it before acting."""
-        if self._lease is not None and not self.fenced and self._clock.now_ns() >= self.deadline_ns:
-            self._fence(f"its lease could not be refreshed within {self._ttl} s")
-        elif self._lease is not None and not self.fenced:
-            self._hooks.on_deadline(self.deadline_ns)
+    def _resume(self, why: str) -> None:
+        self.paused = False
+        log.warning("node %r goes on: %s", self.record.node, why)
+        self._settled.set()
+        self._hooks.on_resumed()
 
     def _fence(self, why: str) -> None:
         if self.fenced:
@@ -280,7 +390,14 @@ class Membership:
         self.fenced = True
         self._disarm()
         log.error("node %r is fenced: %s", self.record.node, why)
+        self._settled.set()
         self._hooks.on_fenced(why)
+
+
+def patience_of(ttl: float, patience: float | None) -> float:
+    """Seconds that a look at the own record holds good: well within the lease."""
+    longest = LONGEST_PATIENCE * ttl
+    return longest if patience is None else min(patience, longest)
 
 
 def _decode(node: str, entry: Entry) -> NodeRecord | None:

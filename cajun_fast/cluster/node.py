@@ -16,6 +16,7 @@ from cajun_fast._core.lane import Exchange, Pid
 from cajun_fast.actors.registry import Registry
 from cajun_fast.actors.system import ActorSystem
 from cajun_fast.cluster import settings
+from cajun_fast.cluster.detector import Detector, DetectorHooks
 from cajun_fast.cluster.directory import Directory, Standing
 from cajun_fast.cluster.events import EventLog
 from cajun_fast.cluster.failover import Failover
@@ -27,13 +28,13 @@ from cajun_fast.cluster.leader import Leadership, Term
 from cajun_fast.cluster.links import addresses_of, make_messaging, probe, security_of
 from cajun_fast.cluster.locator import Locator
 from cajun_fast.cluster.members import MemberHooks, Members
-from cajun_fast.cluster.membership import Membership, MembershipHooks, take_incarnation
+from cajun_fast.cluster.membership import Membership, MembershipHooks, patience_of, take_incarnation
 from cajun_fast.cluster.metrics import ClusterMetrics
 from cajun_fast.cluster.records import NodeRecord, Owner
 from cajun_fast.cluster.registrar import Registrar
 from cajun_fast.cluster.report import start_inspector
 from cajun_fast.cluster.router import ClusterRouter
-from cajun_fast.cluster.standstill import freeze, thaw
+from cajun_fast.cluster.standstill import Standstill
 from cajun_fast.cluster.tasks import Backoff, Tasks
 from cajun_fast.config import ClusterConfig, NodeAddress
 from cajun_fast.errors import (
@@ -42,6 +43,7 @@ from cajun_fast.errors import (
     MetadataStoreError,
     NotRunningError,
 )
+from cajun_fast.messaging.liveness import PeerState
 from cajun_fast.messaging.system import MessagingSystem
 from cajun_fast.metadata.keys import KeySpace
 from cajun_fast.metadata.store import MetadataStore
@@ -51,6 +53,10 @@ log = logging.getLogger("cajun_fast.cluster")
 
 #: Times the lease that a node without a record is kept while it is still heard from.
 KEPT_LEASES = 2
+#: Seconds for which a node without a record is kept to hear whether it lives.
+LISTEN = 1.3
+#: Seconds that a claim waits for a node that stands still to know whether its seat is its own.
+SETTLE_TIMEOUT = 1.0
 
 
 class Node:
@@ -108,7 +114,15 @@ class Node:
             config.system_id,
             backoff=self._backoff(),
             grace=KEPT_LEASES * ttl,
-            hooks=MemberHooks(self._on_join, self._on_change, self._on_leave, self._heard),
+            hooks=MemberHooks(
+                self._on_join,
+                self._on_change,
+                self._on_leave,
+                self._heard,
+                on_unlisted=lambda record: self.messaging.watch(record.node),
+                is_stuck=lambda record: self.detector.is_stuck(record.node),
+            ),
+            listen=LISTEN,
         )
         self.membership = Membership(
             store,
@@ -122,7 +136,10 @@ class Node:
                 on_unanswered=lambda: self.hold.begin(),
                 on_answered=lambda: self.hold.end(),
                 on_deadline=self._on_deadline,
+                on_paused=lambda why: self.standstill.freeze(),
+                on_resumed=self._on_resumed,
             ),
+            patience=config.membership.suspicion_timeout,
         )
         self.hold = Hold(
             store,
@@ -131,6 +148,7 @@ class Node:
             peers=lambda: [node for node in self.members.nodes if node != config.system_id],
             ask=self._ask_promise,
             extend=self.membership.hold_until,
+            stands=self._stands,
         )
         self.router = ClusterRouter(
             self.locator,
@@ -143,6 +161,7 @@ class Node:
         self.actors = ActorSystem(
             config.system_id, ports=self.ports, settings=settings.actor_settings(config), router=self.router
         )
+        self.standstill = Standstill(self.actors)
         self.failover = Failover(
             store,
             keys,
@@ -163,6 +182,23 @@ class Node:
             backoff=self._backoff(),
             on_elected=self._on_elected,
             on_deposed=self._on_deposed,
+        )
+        self.detector = Detector(
+            store,
+            keys,
+            self.members,
+            self.leadership,
+            DetectorHooks(
+                liveness=lambda node: self.messaging.liveness(node),
+                watch=lambda node, on: self.messaging.watch(node, on),
+                may_take=lambda: self.membership.holds and not self.hold.has_promised,
+                on_evicted=self.members.evicted,
+            ),
+            node_id=config.system_id,
+            patience=patience_of(ttl, config.membership.suspicion_timeout),
+            ttl=ttl,
+            stuck_timeout=config.membership.stuck_timeout,
+            backoff=self._backoff(0.1),
         )
         self.health = StoreHealth(
             store,
@@ -188,7 +224,8 @@ class Node:
             self.directory,
             self.exchange,
             self.owner,
-            may_own=lambda: self.membership.holds,
+            may_own=self._may_own,
+            on_started=self._on_started,
         )
         self.locator.on_moved = self.hosting.on_moved
         self.registrar.start()
@@ -209,6 +246,7 @@ class Node:
         steps: Sequence[tuple[str, Callable[[], Awaitable[Any]]]] = (
             ("background work", self._tasks.stop),
             ("hold", self.hold.stop),
+            ("detector", self.detector.stop),
             ("leadership", self.leadership.stop),
             ("failover", self.failover.stop),
             ("actors", self._stop_actors),
@@ -244,6 +282,8 @@ class Node:
         self.messaging: MessagingSystem = make_messaging(
             self.config, self.owner, self.actors, self.ports, self.security
         )
+        self.messaging.on_suspect = lambda node, incarnation: self.detector.look_at(node)
+        self.messaging.on_liveness = lambda node, incarnation, state: self.detector.look_at(node)
         self.bound = await self.messaging.start(self.config.messaging.host, port)
 
     async def _close_links(self) -> None:
@@ -302,6 +342,7 @@ class Node:
         self.events.add("node-joined", f"node {record.node!r} joined at {record.address}", node=record.node)
         self.messaging.add_node(record.node, record.incarnation, addresses_of(record, self.config))
         self.failover.node_joined()
+        self.detector.watch_all()
 
     def _on_change(self, before: NodeRecord, now: NodeRecord) -> None:
         if (before.address, before.path) != (now.address, now.path):
@@ -314,9 +355,15 @@ class Node:
         self.locator.node_left(record.node)
         self.messaging.remove_node(record.node, record.incarnation)
         self.failover.node_left(record.owner)
+        self.detector.watch_all()
 
     def _heard(self, record: NodeRecord) -> bool:
-        return self.messaging.node_alive(record.node) is True
+        seen = self.messaging.liveness(record.node)
+        return seen is not None and seen.state in (PeerState.ALIVE, PeerState.CUT)
+
+    def _stands(self, owner: Owner) -> bool:
+        record = self.members.get(owner.node)
+        return record is not None and self.members.is_listed(owner) and not record.suspected
 
     async def _probe(self, record: NodeRecord) -> bool:
         return await probe(self.ports.network, record)
@@ -326,12 +373,14 @@ class Node:
     def _on_elected(self, term: Term) -> None:
         self.events.add("leader-elected", f"node {self.owner.node!r} leads", node=self.owner.node)
         self.failover.on_elected(term)
+        self.detector.watch_all()
 
     def _on_deposed(self, why: str) -> None:
         self.events.add(
             "leader-deposed", f"node {self.owner.node!r} leads no longer: {why}", node=self.owner.node
         )
         self.failover.on_deposed(why)
+        self.detector.watch_all()
 
     async def _adopt(self, node: str, actors: Sequence[Standing]) -> Sequence[tuple[str, str, str]]:
         return await ask_to_adopt(self.exchange, node, actors, self.config.placement.adoption_timeout)
@@ -339,7 +388,7 @@ class Node:
     # ---- the store comes and goes
 
     async def _ask_promise(self, node: str, timeout: float) -> bool:
-        return await ask_for_promise(self.exchange, node, timeout)
+        return await ask_for_promise(self.exchange, node, self.owner, timeout)
 
     def _on_store_lost(self, error: str) -> None:
         self.events.add("store-lost", f"the metadata store does not answer: {error}")
@@ -364,7 +413,14 @@ class Node:
         log.info("registry of actors synced: %d stand, %d were lost", kept, lost)
         return kept, lost
 
-    # ---- fenced, and back
+    # ---- standing still, and going on
+
+    async def _may_own(self) -> bool:
+        return await self.membership.settled(SETTLE_TIMEOUT)
+
+    def _on_started(self, actor_id: str) -> None:
+        if not self.membership.holds:
+            self.standstill.freeze_one(actor_id)
 
     def _on_deadline(self, deadline_ns: int) -> None:
         """Whoever gives actors their turns asks first, once this moment is over: a process that was paused
@@ -372,12 +428,25 @@ class Node:
         """
         exchange = getattr(self.actors, "exchange", None)
         if exchange is not None:  # a start that failed before its actors ran has nothing to stop
-            exchange.overdue, exchange.fence_at = self.membership.check, deadline_ns
+            exchange.overdue, exchange.fence_at = self._overdue, deadline_ns or self._rising()
+
+    def _overdue(self) -> None:
+        self.membership.check()
+        if self.membership.paused or self.membership.fenced:
+            self.standstill.freeze_risen()
+            self.exchange.fence_at = self._rising()
+
+    def _rising(self) -> int:
+        """Ask before each turn as long as an actor may come up by itself while all others stand still."""
+        return 0 if self.standstill.is_complete else 1
+
+    def _on_resumed(self) -> None:
+        self.standstill.thaw(self.hosting.owned)
 
     def _on_fenced(self, why: str) -> None:
         self.events.add("node-fenced", f"node {self.owner.node!r} stands still: {why}", node=self.owner.node)
         self.leadership.resign()
-        freeze(self.actors)
+        self.standstill.freeze()
         if self._returning is None or self._returning.done():
             self._returning = self._tasks.start(self._return(), "return")
 
@@ -396,7 +465,7 @@ class Node:
                 log.warning("node %r still stands still: %s", self.owner.node, error)
                 continue
             if not self.membership.fenced:
-                thaw(self.actors, self.hosting.owned)
+                self.standstill.thaw(self.hosting.owned)
                 self.events.add("node-back", f"node {self.owner.node!r} is back", node=self.owner.node)
                 log.warning("node %r is back as incarnation %d", self.owner.node, self.owner.incarnation)
                 return
@@ -411,6 +480,7 @@ class Node:
             if record.node != self.owner.node:
                 self.messaging.add_node(record.node, record.incarnation, addresses_of(record, self.config))
         self.router.start(self.exchange, self.messaging, self.owner)
+        self.detector.watch_all()
         await self.membership.enter(self._record())
 
     # ---- hosting
@@ -424,7 +494,7 @@ class Node:
         kwargs: Mapping[str, Any],
     ) -> Pid:
         """Claim and start here. An owner that was lost is waited for: the leader settles whose the id is."""
-        if self.membership.fenced:
+        if not self.membership.holds and not await self._may_own():
             raise NotRunningError(f"node {self.owner.node!r} is fenced: it may own nothing until it is back")
         self.health.require(f"registering actor {actor_id!r}")
         give_up = self.ports.clock.now_ns() + round(self.config.placement.rehost_timeout * 1e9)

@@ -41,6 +41,8 @@ class NodeRecord:
     actors: int = 0
     leaving: bool = False
     cordoned: bool = False
+    #: Somebody does not hear it and asks whether it lives: it answers by writing its record anew. See ``detector``.
+    suspected: bool = False
 
     @property
     def owner(self) -> Owner:
@@ -49,7 +51,7 @@ class NodeRecord:
     @property
     def hosts(self) -> bool:
         """Whether new actors may be placed here."""
-        return not (self.client or self.leaving or self.cordoned)
+        return not (self.client or self.leaving or self.cordoned or self.suspected)
 
     def encode(self) -> bytes:
         return _pack(
@@ -65,6 +67,7 @@ class NodeRecord:
                 "actors": self.actors,
                 "leaving": self.leaving,
                 "cordoned": self.cordoned,
+                "suspected": self.suspected,
             }
         )
 
@@ -84,6 +87,7 @@ class NodeRecord:
                 actors=int(tree.get("actors", 0)),
                 leaving=bool(tree.get("leaving", False)),
                 cordoned=bool(tree.get("cordoned", False)),
+                suspected=bool(tree.get("suspected", False)),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise ProtocolError(f"the record of node {node!r} cannot be read: {exc!r}") from exc

@@ -1,7 +1,7 @@
 """Holding all actors of a node still, and letting go those that it still owns.
 
 Laws: what is frozen keeps its state and its mailbox and takes nothing; senders park. The engine's own actors
-go on.
+go on. Only what was frozen here is let go here: an actor that is frozen for a move belongs to that move.
 """
 
 from __future__ import annotations
@@ -13,20 +13,50 @@ from cajun_fast.actors.system import ActorSystem
 from cajun_fast.cluster.router import SYSTEM_PREFIX
 
 
-def freeze(actors: ActorSystem) -> None:
-    """At once: a handler that runs ends, nothing more begins."""
-    for actor_id in actors.actor_ids():
-        cell = actors.cell(actor_id)
-        if cell is not None and cell.state == "running" and not actor_id.startswith(SYSTEM_PREFIX):
+class Standstill:
+    """See the module's laws."""
+
+    def __init__(self, actors: ActorSystem) -> None:
+        self._actors = actors
+        self._held: dict[str, Cell] = {}
+        self._rising: dict[str, Cell] = {}
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nobody is left who may come up by itself: else ``freeze_risen`` before each turn."""
+        return not self._rising
+
+    def freeze(self) -> None:
+        """At once: a handler that runs ends, nothing more begins."""
+        for actor_id in self._actors.actor_ids():
+            self.freeze_one(actor_id)
+
+    def freeze_one(self, actor_id: str) -> None:
+        """One actor, which may have started while this node stands still."""
+        cell = self._actors.cell(actor_id)
+        if cell is None or actor_id.startswith(SYSTEM_PREFIX):
+            return
+        if cell.state in ("running", "suspended"):
             cell.freeze()
+            self._held[actor_id] = cell
+        elif cell.state in ("starting", "restarting"):
+            self._rising[actor_id] = cell
 
+    def freeze_risen(self) -> None:
+        """Those that were starting when all were frozen."""
+        rising, self._rising = self._rising, {}
+        for actor_id in rising:
+            self.freeze_one(actor_id)
 
-def thaw(actors: ActorSystem, owned: Container[str]) -> None:
-    """Let go what is owned, with its children."""
-    for actor_id in actors.actor_ids():
-        cell = actors.cell(actor_id)
-        if cell is not None and cell.state == "frozen" and top_of(cell) in owned:
-            cell.run_now()
+    def thaw(self, owned: Container[str]) -> None:
+        """Let go what is owned, with its children."""
+        held, self._held = self._held, {}
+        self._rising.clear()
+        for actor_id, cell in held.items():
+            if cell.state == "frozen" and top_of(cell) in owned:
+                cell.thaw()
+            elif cell.state == "frozen":
+                self._held[actor_id] = cell  # it is being stopped
 
 
 def top_of(cell: Cell) -> str:

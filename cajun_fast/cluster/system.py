@@ -186,8 +186,9 @@ class ClusterActorSystem:
 
     @property
     def is_fenced(self) -> bool:
-        """Whether this node has lost its seat: its actors stand still until it is back."""
-        return self._running.membership.fenced
+        """Whether this node does not know its seat to be its own: its actors stand still until it does."""
+        membership = self._running.membership
+        return membership.fenced or membership.paused
 
     @property
     def is_store_available(self) -> bool:

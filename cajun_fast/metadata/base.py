@@ -185,6 +185,10 @@ class BaseStore(MetadataStore):
             raise
         return StoreLease(self, lease_id, ttl, sent)
 
+    def attach_lease(self, lease_id: int, ttl: float) -> Lease:
+        self.check_open()
+        return StoreLease(self, lease_id, check_lease_ttl(ttl), self.clock.now_ns())
+
     def take_back(self, lease_id: int) -> None:
         """Revoke beside the caller, who cannot wait; without success the lease ends by its own time."""
         if self.is_open:

@@ -219,6 +219,12 @@ class MetadataStore(ABC):
         """Grant a lease of ``ttl`` seconds. The holder refreshes it, about each ttl / 3."""
 
     @abstractmethod
+    def attach_lease(self, lease_id: int, ttl: float) -> Lease:
+        """A handle on a lease that was granted before, by anybody (``Entry.lease`` names it): ``refresh`` says
+        whether it still lives, and nothing is known of it before. Asks nothing of the store by itself.
+        """
+
+    @abstractmethod
     async def lock(self, name: str, *, ttl: float, timeout: float | None = None) -> Lock:
         """Take the named lock, waiting in order of arrival; ``timeout=0`` tries once. Raises TimeoutError.
 

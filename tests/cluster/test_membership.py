@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -20,17 +21,26 @@ TTL = 3.0
 
 
 class Seat:
-    def __init__(self, store: FaultyStore, *, listens: bool = False) -> None:
+    def __init__(self, store: FaultyStore, *, listens: bool = False, patience: float | None = None) -> None:
         self.store = store
         self.listens = listens
         self.fenced: list[tuple[float, str]] = []
+        self.paused: list[tuple[float, str]] = []
+        self.resumed: list[float] = []
         self.regained = 0
         self.membership = Membership(
             store,
             KEYS,
             LoopClock(),
             ttl=TTL,
-            hooks=MembershipHooks(self._on_fenced, self._on_regained, self._probe),
+            hooks=MembershipHooks(
+                self._on_fenced,
+                self._on_regained,
+                self._probe,
+                on_paused=lambda why: self.paused.append((asyncio.get_running_loop().time(), why)),
+                on_resumed=lambda: self.resumed.append(asyncio.get_running_loop().time()),
+            ),
+            patience=patience,
         )
 
     def _on_fenced(self, why: str) -> None:
@@ -53,10 +63,10 @@ class Seat:
 
 
 @asynccontextmanager
-async def seat(*, listens: bool = False) -> AsyncIterator[Seat]:
+async def seat(*, listens: bool = False, patience: float | None = None) -> AsyncIterator[Seat]:
     store = FaultyStore(memory())
     await store.connect()
-    made = Seat(store, listens=listens)
+    made = Seat(store, listens=listens, patience=patience)
     try:
         yield made
     finally:
@@ -183,49 +193,149 @@ def test_a_start_that_fails_leaves_nothing_behind() -> None:
     turned(story)
 
 
-def test_cut_off_from_the_store_it_is_fenced_before_the_store_can_give_its_seat_away() -> None:
+def test_cut_off_from_the_store_it_stands_still_before_its_patience_is_over_and_is_fenced_once_it_knows() -> (
+    None
+):
     async def story() -> None:
-        async with seat() as s:
+        async with seat(patience=0.6) as s:
             await s.enter()
             await asyncio.sleep(10.3 * TTL)
-            gone_at = None
             s.store.fall()
             fell = asyncio.get_running_loop().time()
-            while gone_at is None:
-                await asyncio.sleep(0.01)
-                if await s.record() is None:
-                    gone_at = asyncio.get_running_loop().time()
-            ((fenced_at, why),) = s.fenced
-            assert fenced_at < gone_at - TTL * 0.05
-            assert fenced_at <= fell + TTL
-            assert "3.0 s" in why
+            await asyncio.sleep(TTL)
+            assert await s.record() is None
+            ((paused_at, why),) = s.paused
+            assert paused_at <= fell + 0.6
+            assert "0.6 s" in why
             assert not s.membership.holds
+            assert not s.fenced, "nobody has said so yet"
+            s.store.rise()
+            await asyncio.sleep(0.6)
+            assert len(s.fenced) == 1
+            assert not s.resumed
 
     turned(story)
 
 
-def test_short_outages_do_not_fence() -> None:
+def test_one_that_stood_still_goes_on_if_nobody_took_its_seat() -> None:
     async def story() -> None:
-        async with seat() as s:
+        async with seat(patience=0.6) as s:
             await s.enter()
-            for _ in range(20):
+            for count in range(1, 6):
                 await asyncio.sleep(TTL)
                 s.store.fall()
                 await asyncio.sleep(TTL * 0.5)
+                assert not s.membership.holds
                 s.store.rise()
+                assert await s.membership.settled(1.0)
+                assert len(s.paused) == len(s.resumed) == count
             assert not s.fenced
             assert await s.record() is not None
 
     turned(story)
 
 
-def test_a_refresh_that_hangs_does_not_outlive_the_deadline() -> None:
+def test_short_outages_are_not_noticed() -> None:
     async def story() -> None:
-        async with seat() as s:
+        async with seat(patience=0.6) as s:
             await s.enter()
-            s.store.plan["refresh"] = [100.0] * 100
-            await asyncio.sleep(TTL)
+            for _ in range(20):
+                await asyncio.sleep(TTL)
+                s.store.fall()
+                await asyncio.sleep(0.2)
+                s.store.rise()
+            assert not s.paused
+            assert await s.record() is not None
+
+    turned(story)
+
+
+def test_answers_that_do_not_come_do_not_outlive_the_deadline() -> None:
+    async def story() -> None:
+        async with seat(patience=0.6) as s:
+            await s.enter()
+            s.store.plan["get"] = [100.0] * 100
+            await asyncio.sleep(0.6)
+            assert len(s.paused) == 1
+            s.store.plan["get"] = []
+            await asyncio.sleep(0.6)
+            assert len(s.resumed) == 1
+
+    turned(story)
+
+
+def test_a_lease_that_is_kept_by_others_keeps_the_seat_through_a_long_block() -> None:
+    async def story() -> None:
+        async with seat(patience=0.6) as s:
+            await s.enter()
+            loop = asyncio.get_running_loop()
+            entry = await s.store.get(KEYS.node("a"))
+            assert entry is not None
+            others = s.store.inner.attach_lease(entry.lease, TTL)
+            await s.membership._tasks.stop()  # its loop stands
+            for _ in range(10):
+                await asyncio.sleep(TTL / 3)
+                await others.refresh()
+            s.membership.check()
+            assert len(s.paused) == 1
+            await s.membership._confirm()
+            assert len(s.resumed) == 1
+            assert s.membership.holds
+            assert loop.time() < s.membership.deadline_ns / 1e9
+            assert not s.fenced
+
+    turned(story)
+
+
+def test_a_suspicion_is_answered_within_its_patience() -> None:
+    async def story() -> None:
+        async with seat(patience=0.6) as s:
+            await s.enter()
+            await asyncio.sleep(0.31)
+            entry = await s.store.get(KEYS.node("a"))
+            assert entry is not None
+            marked = replace(NodeRecord.decode("a", entry.value), suspected=True)
+            await s.store.compare_and_set(entry.key, entry.revision, marked.encode(), lease=entry.lease)
+            await asyncio.sleep(0.3)
+            record = await s.record()
+            assert record is not None
+            assert not record.suspected
+            assert not s.paused
+            assert await s.membership.update(actors=3)
+            await asyncio.sleep(5 * TTL)
+            assert await s.record() is not None
+
+    turned(story)
+
+
+def test_a_change_of_the_record_answers_a_suspicion_too() -> None:
+    async def story() -> None:
+        async with seat(patience=0.6) as s:
+            await s.enter()
+            entry = await s.store.get(KEYS.node("a"))
+            assert entry is not None
+            marked = replace(NodeRecord.decode("a", entry.value), suspected=True)
+            await s.store.compare_and_set(entry.key, entry.revision, marked.encode(), lease=entry.lease)
+            assert await s.membership.update(actors=3)
+            record = await s.record()
+            assert record is not None
+            assert (record.suspected, record.actors) == (False, 3)
+
+    turned(story)
+
+
+def test_one_that_was_evicted_while_it_stood_still_is_fenced() -> None:
+    async def story() -> None:
+        async with seat(patience=0.6) as s:
+            await s.enter()
+            s.store.fall()
+            await asyncio.sleep(1)
+            assert s.membership.paused
+            await s.store.inner.delete(KEYS.node("a"))
+            s.store.rise()
+            assert not await s.membership.settled(1.0)
             assert len(s.fenced) == 1
+            assert not s.resumed
 
     turned(story)
 
@@ -271,7 +381,7 @@ def test_a_loop_that_was_held_up_finds_out_before_it_acts() -> None:
             asyncio.get_running_loop().turn(TTL)  # type: ignore[attr-defined]
             assert not s.membership.holds
             s.membership.check()
-            assert len(s.fenced) == 1
+            assert len(s.paused) == 1
 
     turned(story)
 

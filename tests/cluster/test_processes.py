@@ -26,6 +26,7 @@ class Nodes:
         self.folder = folder
         self.store = f"sqlite:///{folder}/cluster.db"
         self.processes: dict[str, asyncio.subprocess.Process] = {}
+        self.settings: dict[str, str] = {"membership.lease_ttl": "1.5"}
 
     async def start(self, *names: str) -> None:
         await asyncio.gather(*(self._start(name) for name in names))
@@ -38,9 +39,10 @@ class Nodes:
                 *command,
                 "--import",
                 "hosted_actors",
+                *(part for name, value in self.settings.items() for part in ("--set", f"{name}={value}")),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "CAJUN_MEMBERSHIP_LEASE_TTL": "1.5"},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), 30)
@@ -58,7 +60,9 @@ class Nodes:
 
     def client(self) -> cf.ClusterActorSystem:
         builder = cf.ClusterConfig.Builder("client", self.store).with_messaging_port(0).as_client()
-        return cf.ClusterFactory.create_cluster_system(builder.with_lease_ttl(1.5).build())
+        for name, value in self.settings.items():
+            builder.with_setting(name, float(value))
+        return cf.ClusterFactory.create_cluster_system(builder.build())
 
 
 @pytest.fixture
@@ -129,3 +133,44 @@ async def test_a_node_that_was_paused_finds_itself_fenced_and_nothing_is_handled
     messages = [line.split()[2] for line in log.read_text().splitlines() if line.split()[2] != "where"]
     assert len(messages) == len(set(messages)), "something was handled twice"
     assert await nodes.stop() == [0, 0]
+
+
+async def test_by_default_a_killed_node_is_noticed_long_before_its_lease_is_over(nodes: Nodes) -> None:
+    nodes.settings.clear()
+    await nodes.start("a", "b", "c")
+    log = nodes.folder / "handled"
+    async with nodes.client() as system:
+        loop = asyncio.get_running_loop()
+        for round_ in range(2):  # whoever leads: one of the two is not the leader's
+            victim = "bc"[round_]
+            await system.create_actor_on_node("witness", victim, victim, str(log))
+            assert await place_of(system, victim) == victim
+            lease_ends = loop.time() + 2 / 3 * system.config.membership.lease_ttl
+            await nodes.signal(victim, signal.SIGKILL)
+            await eventually(lambda: victim not in system.known_nodes, 20)  # noqa: B023
+            assert await eventually(lambda: place_of(system, victim), 20) != victim  # noqa: B023
+            assert loop.time() < lease_ends
+    await nodes.stop()
+
+
+async def test_a_node_whose_gil_is_held_for_longer_than_its_lease_is_stuck_and_loses_nothing(
+    nodes: Nodes,
+) -> None:
+    nodes.settings["membership.lease_ttl"] = "4"
+    await nodes.start("a", "b")
+    log = nodes.folder / "handled"
+    async with nodes.client() as system:
+        await system.create_actor_on_node("witness", "w", "b", str(log))
+        await system.create_actor_on_node("witness", "other", "b", str(log))
+        assert await place_of(system, "other") == "b"
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        held = asyncio.ensure_future(system.pid("w").ask(["hold", 7.0], timeout=30))
+        await asyncio.sleep(0.3)
+        waiting = asyncio.ensure_future(system.pid("other").ask("where", timeout=30))
+        assert (await held, await waiting) == ("b", "b")
+        assert loop.time() - began >= 7
+        (b,) = [node for node in await system.manager.get_cluster_nodes() if node.node == "b"]
+        assert b.incarnation == 1
+    assert await nodes.stop() == [0, 0]
+    assert "is lost" not in (nodes.folder / "a.log").read_text()

@@ -174,6 +174,9 @@ class FaultyStore(MetadataStore):
     async def lease(self, ttl: float) -> Lease:
         return FaultyLease(self, await self._call("lease", ttl, lambda: self.inner.lease(ttl)))
 
+    def attach_lease(self, lease_id: int, ttl: float) -> Lease:
+        return FaultyLease(self, self.inner.attach_lease(lease_id, ttl))
+
     async def lock(self, name: str, *, ttl: float, timeout: float | None = None) -> Lock:
         lock = await self._call("lock", name, lambda: self.inner.lock(name, ttl=ttl, timeout=timeout))
         return FaultyLock(self, lock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from typing import Any
 
@@ -16,5 +17,8 @@ class Witness(cf.Actor):
         self.log = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
     def receive(self, message: Any, context: Any) -> Any:
+        match message:
+            case ["hold", float(seconds)]:
+                ctypes.PyDLL(None).usleep(int(seconds * 1e6))  # a call into C that keeps the GIL
         os.write(self.log, f"{context.self.id} {context.node_id} {message}\n".encode())
         return context.node_id
