@@ -118,7 +118,7 @@ async def test_promtool_finds_nothing_to_say(pair: tuple[Any, Any]) -> None:
 
 
 async def test_the_dashboard_asks_for_nothing_that_is_not_shown(pair: tuple[Any, Any]) -> None:
-    a, b = pair
+    a, _ = pair
     shown = {
         sample.name for family in read(render(a.metrics.snapshot())).values() for sample in family.samples
     }
