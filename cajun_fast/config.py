@@ -17,6 +17,7 @@ from cajun_fast.config_groups import (
     GROUPS,
     ActorsConfig,
     Group,
+    HttpConfig,
     MembershipConfig,
     MessagingConfig,
     MetadataConfig,
@@ -45,6 +46,7 @@ EXACTLY_ONCE = DeliveryGuarantee.EXACTLY_ONCE
 __all__ = [
     "ActorsConfig",
     "ClusterConfig",
+    "HttpConfig",
     "MembershipConfig",
     "MessagingConfig",
     "MetadataConfig",
@@ -91,6 +93,7 @@ class ClusterConfig(Group):
     placement: PlacementConfig = field(default_factory=PlacementConfig)
     actors: ActorsConfig = field(default_factory=ActorsConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
+    http: HttpConfig = field(default_factory=HttpConfig)
 
     def __post_init__(self) -> None:
         self.validate()

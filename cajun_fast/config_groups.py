@@ -17,6 +17,7 @@ from cajun_fast.config_rules import (
     Rule,
     access_rules,
     flag,
+    many,
     number,
     one_of,
     optional,
@@ -246,6 +247,35 @@ class SecurityConfig(Group):
         return self.key_file is not None or self.key_env is not None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpConfig(Group):
+    """Management over HTTP and the dashboard, served by this node. Off unless ``listen`` is set.
+
+    Beyond loopback it needs a token or client certificates. Secrets are no settings: a setting says where they are.
+    """
+
+    _PREFIX = "http."
+
+    listen: str | None = setting(
+        None, optional(text), "host:port to serve management and dashboard on; port 0: any free one"
+    )
+    writable: bool = setting(False, flag, "whether actors can be moved and nodes drained through it")
+    token_file: str | None = setting(
+        None, optional(text), "file whose first line callers must show as a token"
+    )
+    token_env: str | None = setting(
+        None, optional(variable), "name of a variable that holds the token instead"
+    )
+    certificate: str | None = setting(None, optional(text), "PEM file: certificate chain; turns HTTPS on")
+    key: str | None = setting(None, optional(text), "PEM file: the key of the certificate")
+    client_ca: str | None = setting(
+        None, optional(text), "PEM file: authorities; callers must show a certificate of theirs"
+    )
+    names: tuple[str, ...] = setting(
+        (), many(text), "host names under which it is called, besides the one it listens on and loopback"
+    )
+
+
 #: By the name that stands before the dot of a setting.
 GROUPS: Mapping[str, type[Group]] = MappingProxyType(
     {
@@ -255,5 +285,6 @@ GROUPS: Mapping[str, type[Group]] = MappingProxyType(
         "placement": PlacementConfig,
         "actors": ActorsConfig,
         "security": SecurityConfig,
+        "http": HttpConfig,
     }
 )

@@ -30,10 +30,11 @@ RANKS = {
     2: ["actors", "messaging", "metadata", "metrics.histogram metrics.recorder metrics.snapshot"],
     3: ["discovery"],
     4: ["cluster"],
-    5: ["management", "metrics"],
-    6: ["testing", ""],  # "" is the package's own face, cajun_fast/__init__.py
+    5: ["metrics"],
+    6: ["management"],
+    7: ["testing", ""],  # "" is the package's own face, cajun_fast/__init__.py
     # Programs: they use the face, as any program does.
-    7: ["management.cli management.node management.demo management.bench", "__main__"],
+    8: ["management.cli management.node management.demo management.bench", "__main__"],
 }
 RANK_OF = {room: rank for rank, rooms in RANKS.items() for room in rooms}
 ROOM_OF = {module: room for room in RANK_OF for module in room.split() or [""]}

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from cajun_fast._core.breaker import State
 from cajun_fast._core.cell import Cell
 from cajun_fast.actors.dead_letters import DeadLetter
 from cajun_fast.cluster.hottest import Hottest, type_name
 from cajun_fast.cluster.inspector import Inspector, inspector_id
 from cajun_fast.errors import ActorNotFoundError
 from cajun_fast.messaging.peer import Peer
+from cajun_fast.metrics.snapshot import LinkSnapshot
 
 if TYPE_CHECKING:
     from cajun_fast.cluster.node import Node
@@ -34,6 +34,7 @@ async def start_inspector(node: Node) -> Inspector:
     inspector = Inspector(node.owner.node)
     reporter = Reporter(node)
     inspector.answer("report", reporter.report)
+    inspector.answer("snapshot", lambda asked: node.metrics.snapshot().to_dict())
     inspector.answer("actor", reporter.actor)
     inspector.answer("dead-letters", reporter.dead_letters)
     await node.actors.register_function(inspector.receive, inspector_id(node.owner.node))
@@ -45,7 +46,6 @@ class Reporter:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._started_ns = node.ports.clock.now_ns()
         self._hottest = Hottest(node.actors)
 
     def _age(self, at_ns: int) -> float:
@@ -55,6 +55,7 @@ class Reporter:
         """``hottest``: how many actors of each order; ``after``: the last event that is known, with ``life``: of which
         incarnation."""
         node = self._node
+        snapshot = node.metrics.snapshot()
         hottest = _bounded(asked.get("hottest"), 0)
         after = int(asked.get("after") or 0) if asked.get("life") == node.owner.incarnation else 0
         return {
@@ -62,22 +63,26 @@ class Reporter:
             "incarnation": node.owner.incarnation,
             "version": node.version,
             "is_client": node.config.client,
-            "uptime": self._age(self._started_ns),
+            "uptime": snapshot.uptime,
             "is_leader": node.leadership.is_leader,
             "is_fenced": node.membership.fenced,
             "is_store_available": node.health.available,
             "actors": len(node.hosting.owned),
-            "asks": len(node.exchange.asks),
-            "dead_letters": node.actors.dead_letters.counts,
-            "links": [link_report(peer) for peer in self._peers()],
+            "asks": snapshot.asks.in_flight,
+            "handled": snapshot.handled,
+            "handled_per_second": snapshot.handled_per_second,
+            "failed": snapshot.failed,
+            "queued": snapshot.queued,
+            "waiting": snapshot.waiting,
+            "loop_lag": snapshot.loop.last_lag,
+            "health": dict(snapshot.health),
+            "latency": snapshot.latency.to_dict(),
+            "dead_letters": dict(snapshot.dead_letters),
+            "links": [link_report(link, node.messaging.peer(link.peer)) for link in snapshot.links],
             "hottest": await self._hottest.look(hottest) if hottest else [],
             "events": self._events(after),
             "last_event": node.events.number,
         }
-
-    def _peers(self) -> list[Peer]:
-        messaging = self._node.messaging
-        return [peer for name in messaging.nodes if (peer := messaging.peer(name)) is not None]
 
     def _events(self, after: int) -> list[dict[str, Any]]:
         return [
@@ -121,29 +126,26 @@ class Reporter:
         }
 
 
-def link_report(peer: Peer) -> dict[str, Any]:
-    """One link, as it looks from this side."""
-    link = peer.link
-    inbound, window, breaker = link.inbound, link.window, peer.breaker
+def link_report(link: LinkSnapshot, peer: Peer | None) -> dict[str, Any]:
+    """One link, as it looks from this side: what changes often, without its histograms."""
     return {
-        "peer": peer.node,
+        "peer": link.peer,
         "incarnation": link.incarnation,
         "up": link.is_up,
-        "kind": peer.connection.kind if peer.connection is not None else "",
-        "state": str(peer.state),
-        "messages_out": link.messages_out,
-        "messages_in": inbound.messages,
-        "bytes_out": link.bytes_out,
-        "bytes_in": link.bytes_in,
+        "transport": link.transport,
+        "state": str(peer.state) if peer is not None else "unknown",
+        "sent": sum(link.sent.values()),
+        "received": link.received,
+        "sent_bytes": link.sent_bytes,
+        "received_bytes": link.received_bytes,
         "resent": link.resent,
         "returned": link.returned,
-        "duplicates": inbound.duplicates,
-        "refused": inbound.refused,
-        "unacknowledged": window.next_seq - 1 - window.acked,
-        "unacknowledged_bytes": window.retained,
-        "window_bytes": window.limit,
-        "breaker": State(breaker.state).name.lower().replace("_", "-"),
-        "breaker_failures": breaker.failures,
+        "unacknowledged": link.unacknowledged,
+        "unacknowledged_bytes": link.unacknowledged_bytes,
+        "credit_bytes": link.credit_bytes,
+        "breaker": link.breaker.state,
+        "round_trip_p50": link.round_trip.percentile(50),
+        "round_trip_p99": link.round_trip.percentile(99),
     }
 
 

@@ -19,6 +19,7 @@ from cajun_fast._core.lane import Exchange, Pid
 from cajun_fast.actors.dead_letters import DeadLetters
 from cajun_fast.actors.ids import check_id, random_ids
 from cajun_fast.actors.registry import Registry, registry, type_of
+from cajun_fast.clock import Clock
 from cajun_fast.cluster.events import EventLog
 from cajun_fast.cluster.host import decode_answer, host_id
 from cajun_fast.cluster.inspector import Inspector
@@ -214,6 +215,16 @@ class ClusterActorSystem:
     def inspector(self) -> Inspector:
         """Answers other members' questions about this node; an answer of one's own: ``inspector.answer``."""
         return self._running.inspector
+
+    @property
+    def clock(self) -> Clock:
+        """This node's clock."""
+        return self._ports.clock
+
+    @property
+    def version(self) -> str:
+        """Of this package."""
+        return self._node.version
 
     @property
     def exchange(self) -> Exchange:

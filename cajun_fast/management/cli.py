@@ -106,6 +106,17 @@ def node(
         list[str] | None,
         typer.Option(help="What this node offers, e.g. gpu or zone-a. May be repeated.", metavar="ROLE"),
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(
+            help="Serve management and dashboard there; port 0: any free one. Beyond loopback it needs a token "
+            "or client certificates (--set http.token_file=…).",
+            metavar="HOST:PORT",
+        ),
+    ] = None,
+    http_writable: Annotated[
+        bool, typer.Option("--http-writable", help="Let it move actors and drain nodes, too.")
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -147,6 +158,8 @@ def node(
         "imports": tuple(imports) if imports else None,
         "persistence": persistence,
         "roles": tuple(role) if role else None,
+        "http_listen": http,
+        "http_writable": True if http_writable else None,
         **_advertised(advertise),
         **_assignments(settings or ()),
     }

@@ -21,13 +21,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cajun_fast as cf
+
+if TYPE_CHECKING:
+    from cajun_fast.management.http import HttpServer
 
 log = logging.getLogger("cajun_fast.node")
 
 #: Seconds that a node whose standard input has closed may take for its stop.
 STOP_GRACE = 8.0
+
+Door = Callable[[cf.ClusterActorSystem], "HttpServer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,21 @@ def run_node(config: cf.ClusterConfig, options: NodeOptions) -> None:
     """Serve until a signal comes. Raises CajunError for what a user can set right."""
     put_on_path(os.getcwd())
     import_modules(config.imports)
-    cf.run(serve(config, options))
+    cf.run(serve(config, options, http_door(config)))
+
+
+def http_door(config: cf.ClusterConfig) -> Door | None:
+    """What serves management over HTTP, if that is wanted. Raises ConfigError before anything is opened."""
+    if config.http.listen is None:
+        return None
+    try:
+        from cajun_fast.management.http import HttpServer, HttpSettings
+    except ImportError as error:
+        raise cf.ConfigError(
+            f"setting http.listen={config.http.listen!r} needs more packages ({error}): pip install 'cajun-fast[http]'"
+        ) from error
+    settings = HttpSettings.of(config.http)
+    return lambda system: HttpServer(system, settings)
 
 
 def put_on_path(folder: str) -> None:
@@ -64,19 +84,20 @@ def import_modules(names: Iterable[str]) -> None:
             ) from error
 
 
-async def serve(config: cf.ClusterConfig, options: NodeOptions) -> None:
-    """From the start of the node to its stop."""
+async def serve(config: cf.ClusterConfig, options: NodeOptions, door: Door | None = None) -> None:
+    """From the start of the node to its stop; ``door`` makes what serves HTTP beside it."""
     stop = StopSignal()
     if options.stop_on_eof:
         stop.on_eof()
     system = cf.ClusterFactory.create_cluster_system(config)
-    start = asyncio.ensure_future(system.start())
+    http = door(system) if door is not None else None
+    start = asyncio.ensure_future(_start(system, http))
     wanted = asyncio.ensure_future(stop.wait())
     try:
         await asyncio.wait((start, wanted), return_when=asyncio.FIRST_COMPLETED)
         if start.done():
             start.result()
-            announce(system)
+            announce(system, http.url if http is not None else None)
             await wanted
         log.info("node %s stops: %s", config.system_id, stop.why)
     finally:
@@ -84,10 +105,18 @@ async def serve(config: cf.ClusterConfig, options: NodeOptions) -> None:
         start.cancel()
         with contextlib.suppress(asyncio.CancelledError, cf.CajunError):
             await start  # a start that is broken off leaves nothing behind
+        if http is not None:
+            await http.stop()
         await system.stop()
 
 
-def announce(system: cf.ClusterActorSystem) -> None:
+async def _start(system: cf.ClusterActorSystem, http: HttpServer | None) -> None:
+    await system.start()
+    if http is not None:
+        await http.start()
+
+
+def announce(system: cf.ClusterActorSystem, url: str | None = None) -> None:
     """Tell whoever started this process that it can serve."""
     log.info("node %s, life %d, serves at %s", system.node_id, system.incarnation, system.address)
     event = {
@@ -96,6 +125,7 @@ def announce(system: cf.ClusterActorSystem) -> None:
         "address": str(system.address),
         "incarnation": system.incarnation,
         "pid": os.getpid(),
+        **({"http": url} if url is not None else {}),
     }
     try:
         sys.stdout.write(json.dumps(event) + "\n")

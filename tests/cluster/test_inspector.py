@@ -41,10 +41,10 @@ async def test_a_report_counts_what_the_test_sent_itself(cluster: Cluster) -> No
     (link,) = report["links"]
     assert (report["node"], report["actors"], report["is_fenced"]) == ("a", 1, False)
     assert (link["peer"], link["up"], link["breaker"]) == ("b", True, "closed")
-    assert link["messages_in"] >= 101
-    assert link["bytes_in"] > 100
+    assert link["received"] >= 101
+    assert link["received_bytes"] > 100
     own = await b.manager.inspect("b", "report")
-    assert own["links"][0]["messages_out"] >= 101
+    assert own["links"][0]["sent"] >= 101
 
 
 @pytest.mark.parametrize("store_url", ["memory"], indirect=True)

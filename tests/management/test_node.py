@@ -167,7 +167,10 @@ WRONG_WORLD = {
     "no such folder": (["--store", "sqlite:////none/c.db"], ["/none", "create"]),
     "no such module": (["--import", "no_such"], ["'no_such'", "PYTHONPATH"]),
     "broken module": (["--import", "broken"], ["'broken'", "SyntaxError", "line 1"]),
-    "foreign address": (["--host", "203.0.113.1"], ["203.0.113.1", "bind address"]),
+    "foreign address": (
+        ["--host", "203.0.113.1", "--set", "security.insecure_network=true"],
+        ["203.0.113.1", "bind address"],
+    ),
 }
 
 

@@ -1,0 +1,91 @@
+"""Routes that change something, and the jobs that come of them.
+
+Laws: the guard is asked first; what takes its time is a job: the answer comes when it is over or when ``wait``
+seconds have passed, whichever is first, and the job goes on by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+from starlette.exceptions import HTTPException
+
+from cajun_fast.management.http.console import Console
+from cajun_fast.management.http.looking import ActorId, NodeId
+from cajun_fast.management.http.models import Election, Job, Jobs, Migration
+
+Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for the end")]
+
+
+def steering_routes(console: Console) -> APIRouter:
+    """All of them."""
+    routes = APIRouter(dependencies=console.guard.writing, tags=["steer"])
+    ask = console.operations
+
+    async def begin(
+        response: Response, kind: str, subject: str, work: Coroutine[Any, Any, Any], wait: float
+    ) -> Any:
+        job = console.jobs.start(kind, subject, work)
+        try:
+            async with asyncio.timeout(wait):
+                await job.over.wait()
+        except TimeoutError:
+            response.status_code = 202
+        return console.jobs.shown(job)
+
+    @routes.post("/leader/elect", response_model=Election, summary="Have the leader step down")
+    async def elect() -> Any:
+        return await ask.elect()
+
+    # Before the shorter path: an actor's id may hold slashes.
+    @routes.post(
+        "/actors/{actor:path}/migrate", response_model=Job, summary="Move an actor", responses=ACCEPTED
+    )
+    async def migrate(response: Response, actor: ActorId, to: Migration, wait: Wait = 5.0) -> Any:
+        await ask.check_migration(actor, to.node)
+        return await begin(response, "migrate", actor, ask.migrate(actor, to.node), wait)
+
+    @routes.post(
+        "/nodes/{node}/drain", response_model=Job, summary="Move all actors away", responses=ACCEPTED
+    )
+    async def drain(response: Response, node: NodeId, wait: Wait = 0.0) -> Any:
+        await ask.check_node(node)
+        return await begin(response, "drain", node, ask.drain(node), wait)
+
+    @routes.post("/nodes/{node}/cordon", response_model=Job, summary="Place no new actors there")
+    async def cordon(response: Response, node: NodeId, wait: Wait = 5.0) -> Any:
+        await ask.check_node(node)
+        return await begin(response, "cordon", node, ask.cordon(node), wait)
+
+    @routes.post("/nodes/{node}/uncordon", response_model=Job, summary="Place actors there again")
+    async def uncordon(response: Response, node: NodeId, wait: Wait = 5.0) -> Any:
+        await ask.check_node(node)
+        return await begin(response, "uncordon", node, ask.uncordon(node), wait)
+
+    return routes
+
+
+ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {"description": "It goes on: ask for the job", "model": Job}
+}
+
+
+def job_routes(console: Console) -> APIRouter:
+    """Looking at jobs changes nothing."""
+    routes = APIRouter(dependencies=console.guard.reading, tags=["steer"])
+
+    @routes.get("/jobs", response_model=Jobs, summary="What was asked for here, and how far it is")
+    async def jobs() -> Any:
+        return {"jobs": [console.jobs.shown(job) for job in console.jobs]}
+
+    @routes.get("/jobs/{job}", response_model=Job, summary="One of them")
+    async def job(job: Annotated[str, Path(max_length=20)]) -> Any:
+        found = console.jobs.get(job)
+        if found is None:
+            raise HTTPException(404, f"no job {job!r} is known here: the oldest are forgotten")
+        return console.jobs.shown(found)
+
+    return routes
