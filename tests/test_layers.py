@@ -34,7 +34,7 @@ RANKS = {
     6: ["management"],
     7: ["testing", ""],  # "" is the package's own face, cajun_fast/__init__.py
     # Programs: they use the face, as any program does.
-    8: ["management.cli management.node management.demo management.bench", "__main__"],
+    8: ["management.cli management.commands management.node management.demo management.bench", "__main__"],
 }
 RANK_OF = {room: rank for rank, rooms in RANKS.items() for room in rooms}
 ROOM_OF = {module: room for room in RANK_OF for module in room.split() or [""]}

@@ -17,6 +17,10 @@ import typer
 
 from cajun_fast.errors import CajunError, ConfigError
 from cajun_fast.management.bench.command import bench_command
+from cajun_fast.management.commands import looking
+from cajun_fast.management.commands.doctor import doctor
+from cajun_fast.management.commands.joining import assignments
+from cajun_fast.management.commands.top import top
 
 app = typer.Typer(
     name="cajun-fast",
@@ -53,6 +57,13 @@ def common(
 
 
 app.command("bench")(bench_command)
+app.command("nodes")(looking.nodes)
+app.command("actors")(looking.actors)
+app.command("actor")(looking.actor)
+app.command("dead-letters")(looking.dead_letters)
+app.command("elect")(looking.elect)
+app.command("top")(top)
+app.command("doctor")(doctor)
 
 
 @app.command()
@@ -161,7 +172,7 @@ def node(
         "http_listen": http,
         "http_writable": True if http_writable else None,
         **_advertised(advertise),
-        **_assignments(settings or ()),
+        **assignments(settings or ()),
     }
     loaded = load_config(config, overrides)
     set_up_logs(log_level, log_json, node=loaded.system_id)
@@ -183,16 +194,6 @@ def _advertised(address: str | None) -> dict[str, str]:
     if not colon or address.endswith("]"):
         return {"messaging_advertised_host": address.strip("[]")}
     return {"messaging_advertised_host": host.strip("[]"), "messaging_advertised_port": port}
-
-
-def _assignments(settings: Sequence[str]) -> dict[str, str]:
-    values = {}
-    for setting in settings:
-        name, sign, value = setting.partition("=")
-        if not sign:
-            raise ConfigError(f"--set {setting!r} sets nothing: write --set NAME=VALUE")
-        values[name.strip().replace(".", "_", 1)] = value.strip()
-    return values
 
 
 @app.command()

@@ -44,7 +44,7 @@ def test_every_option_of_a_node_has_a_line_of_help(capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["nodee"], "cajun-fast: No such command 'nodee'. Did you mean 'node'?; cajun-fast --help"),
+        (["demoo"], "cajun-fast: No such command 'demoo'. Did you mean 'demo'?; cajun-fast --help"),
         (["demo", "--nodes", "1"], "cajun-fast demo: Invalid value for '--nodes'"),
         (["demo", "--nodes", "x"], "cajun-fast demo: Invalid value for '--nodes'"),
         (["demo", "--store", "memory"], "cajun-fast demo: --store 'memory' lives inside one process"),

@@ -1,0 +1,68 @@
+"""``doctor``: looks at everything that keeps clusters from working, and says what to do.
+
+Laws: it changes nothing; one check that fails does not keep the others from being made. Status 0: all is well, or
+there are only hints; 1: something is bad.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+import cajun_fast as cf
+from cajun_fast.management.commands.joining import (
+    As,
+    Cluster,
+    Config,
+    Door,
+    Json,
+    Set,
+    Store,
+    print_json,
+)
+
+MARKS = {"ok": "[green]ok[/green]  ", "hint": "[yellow]hint[/yellow]", "bad": "[bold red]bad[/bold red] "}
+
+
+def doctor(
+    store: Store = None,
+    config: Config = None,
+    cluster: Cluster = None,
+    name: As = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Check configuration, store, ports, clocks, certificates and versions, and say what to do.
+
+    With --config it checks a node's file too: port, certificates, HTTP settings. Status 1: something is bad.
+    """
+    import logging
+
+    from cajun_fast.management.diagnosis import Findings, diagnose
+
+    logging.getLogger("cajun_fast").setLevel(logging.CRITICAL)
+    findings = Findings()
+    try:
+        client = Door(store, config, cluster, name, settings).load()
+        node = cf.ClusterConfig.load(config) if config is not None else None
+    except cf.ConfigError as error:
+        findings.bad("configuration", str(error), "correct that setting")
+    else:
+        cf.run(diagnose(client, node, findings))
+    if as_json:
+        print_json({"well": findings.well, "findings": findings.plain()})
+    else:
+        _show(findings.plain())
+    raise typer.Exit(0 if findings.well else 1)
+
+
+def _show(findings: list[dict[str, Any]]) -> None:
+    from cajun_fast.management.commands.showing import console
+
+    for each in findings:
+        console.print(
+            f"{MARKS[each['level']]} [bold]{each['subject']}[/bold]  {each['text']}", soft_wrap=True
+        )
+        if each["remedy"]:
+            console.print(f"       → {each['remedy']}", soft_wrap=True)

@@ -1,0 +1,177 @@
+"""``nodes``, ``actors``, ``actor``, ``dead-letters``, ``elect``, ``explain``: one question, one answer."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from cajun_fast.management.commands.joining import (
+    As,
+    Cluster,
+    Config,
+    Door,
+    Json,
+    Set,
+    Store,
+    print_json,
+    run,
+)
+
+Limit = Annotated[int, typer.Option(help="How many at most.", min=1, max=1000)]
+
+
+def nodes(
+    store: Store = None,
+    config: Config = None,
+    cluster: Cluster = None,
+    name: As = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """List the members of the cluster: who leads, who is cordoned, how many actors each has."""
+
+    async def work(ask: Any) -> None:
+        rows = [row for row in await ask.nodes() if row["node"] != ask.system.node_id]
+        if as_json:
+            print_json({"nodes": rows})
+            return
+        from cajun_fast.management.commands.showing import console, state_of, table
+
+        shown = table("node", "state", ">actors", "address", ">life", "version", "roles")
+        for row in rows:
+            life, actors = str(row["incarnation"]), str(row["actors"])
+            roles = " ".join(row["roles"])
+            shown.add_row(row["node"], state_of(row), actors, row["address"], life, row["version"], roles)
+        console.print(shown)
+
+    run(Door(store, config, cluster, name, settings), work)
+
+
+def actors(
+    prefix: Annotated[str, typer.Argument(help="Only ids that begin so.", metavar="[PREFIX]")] = "",
+    node: Annotated[str | None, typer.Option(help="Only those that live there.", metavar="NODE")] = None,
+    kind: Annotated[str | None, typer.Option("--type", help="Only that type.", metavar="TYPE")] = None,
+    limit: Limit = 100,
+    after: Annotated[str | None, typer.Option(help="Go on behind this id.", metavar="ID")] = None,
+    store: Store = None,
+    config: Config = None,
+    cluster: Cluster = None,
+    name: As = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """List the actors of the cluster, page by page."""
+
+    async def work(ask: Any) -> None:
+        page = await ask.actors(prefix=prefix, node=node, type_name=kind, limit=limit, after=after)
+        if as_json:
+            print_json(page)
+            return
+        from cajun_fast.management.commands.showing import console, table
+
+        shown = table("actor", "node", "type", ">epoch")
+        for row in page["actors"]:
+            shown.add_row(row["actor_id"], row["node"], row["type"] or "–", str(row["epoch"]))
+        console.print(shown)
+        if page["after"] is not None:
+            console.print(f"[dim]more: --after {page['after']}[/dim]")
+
+    run(Door(store, config, cluster, name, settings), work)
+
+
+def actor(
+    actor_id: Annotated[str, typer.Argument(help="Its id.", metavar="ID")],
+    store: Store = None,
+    config: Config = None,
+    cluster: Cluster = None,
+    name: As = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Show one actor: where it lives, its queue, the line on which its handler waits."""
+
+    async def work(ask: Any) -> None:
+        row = await ask.actor(actor_id)
+        if as_json:
+            print_json(row)
+            return
+        from cajun_fast.management.commands.showing import console, table
+
+        shown = table("", "")
+        here = row.pop("here", None) or {}
+        for label, value in {**row, **here}.items():
+            if value is not None and label != "id":
+                shown.add_row(f"[dim]{label.replace('_', ' ')}[/dim]", str(value))
+        console.print(shown)
+
+    run(Door(store, config, cluster, name, settings), work)
+
+
+def dead_letters(
+    node: Annotated[str | None, typer.Option(help="Only of that node.", metavar="NODE")] = None,
+    target: Annotated[str | None, typer.Option(help="Only to that actor.", metavar="ID")] = None,
+    reason: Annotated[str | None, typer.Option(help="Only for that reason.", metavar="REASON")] = None,
+    limit: Limit = 50,
+    store: Store = None,
+    config: Config = None,
+    cluster: Cluster = None,
+    name: As = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Show messages that reached no handler, the newest first, and count them by reason.
+
+    Status 4 when a node did not answer.
+    """
+
+    async def work(ask: Any) -> int:
+        answer = await ask.dead_letters(node=node, target=target, reason=reason, limit=limit)
+        if as_json:
+            print_json(answer)
+        else:
+            _show_letters(answer)
+        return 4 if answer["silent"] else 0
+
+    run(Door(store, config, cluster, name, settings), work)
+
+
+def _show_letters(answer: dict[str, Any]) -> None:
+    from cajun_fast.management.commands.showing import console, seconds, table
+
+    shown = table(">ago", "node", "target", "reason", "from", "message")
+    for letter in answer["letters"]:
+        shown.add_row(
+            seconds(letter["age"]),
+            letter["node"],
+            letter["target"],
+            letter["reason"],
+            letter["sender"] or "–",
+            letter["message"],
+        )
+    console.print(shown)
+    counts = ", ".join(f"{reason}: {count}" for reason, count in sorted(answer["counts"].items()))
+    console.print(f"[dim]{answer['total']} since the nodes' starts[/dim] {counts}")
+    for silent, why in answer["silent"].items():
+        console.print(f"[red]{silent}: {why}[/red]")
+
+
+def elect(
+    store: Store = None,
+    config: Config = None,
+    cluster: Cluster = None,
+    name: As = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Have the leader step down; the next in line takes over. Status 1 if it did not."""
+
+    async def work(ask: Any) -> int:
+        outcome = await ask.elect()
+        if as_json:
+            print_json(outcome)
+        else:
+            print(outcome["reason"])
+        return 0 if outcome["resigned"] else 1
+
+    run(Door(store, config, cluster, name, settings), work)
