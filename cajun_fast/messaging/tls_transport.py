@@ -38,11 +38,9 @@ class TlsTransport(asyncio.BufferedProtocol):
         """``host``: the name that was dialled; None on the side that was."""
         self._connection = connection
         self._papers = papers
-        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        context = papers.server if host is None else papers.client
-        self._tls = context.wrap_bio(self._in, self._out, server_side=host is None, server_hostname=host)
+        self._host = host
         self._raw: asyncio.Transport
-        self._use_buffer(STRANGER_BUFFER)
+        self._tls: ssl.SSLObject
         self._up = self._paused = self._closing = False
         self._strange = 0
         self._first: int | None = None  # byte that came
@@ -78,7 +76,16 @@ class TlsTransport(asyncio.BufferedProtocol):
         """asyncio: the socket is open."""
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "writelines")
         self._raw = transport  # type: ignore[assignment]
-        if self._connection.admit(transport, self) and not self._tls.server_side:
+        if not self._connection.admit(transport, self):
+            self._closing = True
+            return
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()  # not before it may stay
+        context = self._papers.server if self._host is None else self._papers.client
+        self._tls = context.wrap_bio(
+            self._in, self._out, server_side=self._host is None, server_hostname=self._host
+        )
+        self._use_buffer(STRANGER_BUFFER)
+        if self._host is not None:
             self._shake_hands()
 
     def get_buffer(self, sizehint: int) -> memoryview:
