@@ -31,6 +31,8 @@ if TYPE_CHECKING:
         ClusterMetrics,
         ElectionResult,
         NodeInfo,
+        ShardedClusterActorSystem,
+        ShardedType,
     )
     from cajun_fast.config import ClusterConfig, NodeAddress
     from cajun_fast.errors import (
@@ -73,6 +75,8 @@ _ROOMS = {
         "Directive",
         "MailboxPolicy",
         "Reply",
+        "ShardedClusterActorSystem",
+        "ShardedType",
         "Supervision",
         "actor",
     ),
@@ -85,6 +89,8 @@ _ROOMS = {
         "ClusterMetrics",
         "ElectionResult",
         "NodeInfo",
+        "ShardedClusterActorSystem",
+        "ShardedType",
     ),
     "config": ("ClusterConfig", "NodeAddress"),
     "errors": (
@@ -163,6 +169,8 @@ __all__ = [
     "RemoteActorError",
     "Reply",
     "SerializationError",
+    "ShardedClusterActorSystem",
+    "ShardedType",
     "Supervision",
     "UnknownActorTypeError",
     "WrongThreadError",

@@ -23,6 +23,7 @@ from cajun_fast.config_groups import (
     MetadataConfig,
     PlacementConfig,
     SecurityConfig,
+    ShardingConfig,
 )
 from cajun_fast.config_rules import (
     NodeAddress,
@@ -53,6 +54,7 @@ __all__ = [
     "NodeAddress",
     "PlacementConfig",
     "SecurityConfig",
+    "ShardingConfig",
     "did_you_mean",
     "rule_of",
     "settings",
@@ -94,6 +96,7 @@ class ClusterConfig(Group):
     actors: ActorsConfig = field(default_factory=ActorsConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
+    sharding: ShardingConfig = field(default_factory=ShardingConfig)
 
     def __post_init__(self) -> None:
         self.validate()
@@ -297,6 +300,12 @@ class ClusterConfig(Group):
         def with_insecure_network(self) -> Self:
             """Listen beyond this machine without TLS and authentication: whoever can connect is let in."""
             return self._set("security.insecure_network", True)
+
+        def with_sharding(self, shard_count: int = 256, passivate_after: float | None = None) -> Self:
+            """Number of shards, the same on every node and for good; seconds without a message that end a sharded
+            actor."""
+            self._set("sharding.shard_count", shard_count)
+            return self if passivate_after is None else self._set("sharding.passivate_after", passivate_after)
 
         def with_setting(self, name: str, value: Any) -> Self:
             """Any setting by its dotted name, as in ``docs/configuration.md``."""

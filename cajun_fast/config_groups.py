@@ -276,6 +276,36 @@ class HttpConfig(Group):
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardingConfig(Group):
+    """Actors that are found by the shard of their id: ``docs/sharding.md``."""
+
+    _PREFIX = "sharding."
+
+    shard_count: int | None = setting(
+        None,
+        optional(whole(1, 1_000_000)),
+        "shards of each sharded type, for good; default: the cluster's, else 256",
+    )
+    passivate_after: float | None = setting(
+        None,
+        optional(number(0, unit="s")),
+        "a sharded actor without a message for so long ends; default: never",
+    )
+    handover_timeout: float = setting(
+        5.0,
+        number(0.1, unit="s"),
+        "how long the actors of a shard that moves may still work on what they have",
+    )
+    rebalance_delay: float = setting(
+        2.0,
+        number(0, unit="s"),
+        "how long the nodes must have stayed the same before shards move for evenness",
+    )
+    rebalance_batch: int = setting(32, whole(1, 100_000), "shards that move at the same time")
+    rebalance_pause: float = setting(0.5, number(0.001, unit="s"), "rest between two batches")
+
+
 #: By the name that stands before the dot of a setting.
 GROUPS: Mapping[str, type[Group]] = MappingProxyType(
     {
@@ -286,5 +316,6 @@ GROUPS: Mapping[str, type[Group]] = MappingProxyType(
         "actors": ActorsConfig,
         "security": SecurityConfig,
         "http": HttpConfig,
+        "sharding": ShardingConfig,
     }
 )

@@ -26,7 +26,7 @@ from cajun_fast.actors.roster import Roster
 from cajun_fast.actors.settings import ActorSettings
 from cajun_fast.actors.supervision import Directive, RestartLedger
 from cajun_fast.actors.timers import Timer, cancel_all
-from cajun_fast.errors import ActorAlreadyExistsError, ActorNotFoundError, NotRunningError
+from cajun_fast.errors import ActorAlreadyExistsError, ActorNotFoundError, ConfigError, NotRunningError
 from cajun_fast.pid import Pid
 from cajun_fast.ports import Ports
 
@@ -42,6 +42,8 @@ class Keeper:
         self.cells = Roster(exchange)
         self.stuck: list[str] = []
         self.closing = False
+        #: For ``context.passivate``; None where no actor starts again by its next message.
+        self.on_passivate: Callable[[Cell], None] | None = None
         self._exchange = exchange
         self._settings = settings
         self._defaults = Props(settings.mailbox_capacity, settings.mailbox_policy, settings.supervision)
@@ -108,14 +110,19 @@ class Keeper:
             instance._cell = cell
         cell.bind(instance, receive, bare)
 
-    def begin(self, cell: Cell) -> asyncio.Task[None] | None:
-        """Start it: at once, or by the returned task, which raises what ``pre_start`` raises."""
+    def begin(
+        self, cell: Cell, failed: Callable[[BaseException | None], None] | None = None
+    ) -> asyncio.Task[None] | None:
+        """Start it: at once, or by the returned task, which raises what ``pre_start`` raises.
+
+        ``failed`` is told then and looks after the cell; else it is stopped.
+        """
         if "pre_start" not in cell.recipe.kind.hooks:
             cell.run_now()
             return None
         task = self.dispatcher.task(self._start(cell), cell.pid, f"start {cell.id}")
         self._starting[cell.id] = task
-        task.add_done_callback(lambda task: self._started(cell, task))
+        task.add_done_callback(lambda task: self._started(cell, task, failed))
         return task
 
     async def _start(self, cell: Cell) -> None:
@@ -123,10 +130,16 @@ class Keeper:
         if cell.state == "starting":
             cell.run_now()
 
-    def _started(self, cell: Cell, task: asyncio.Task[None]) -> None:
+    def _started(
+        self, cell: Cell, task: asyncio.Task[None], failed: Callable[[BaseException | None], None] | None
+    ) -> None:
         """Not in ``_start``: a task that is cancelled before its first step runs nothing of it."""
         self._starting.pop(cell.id, None)
-        if task.cancelled() or task.exception() is not None:
+        if not task.cancelled() and task.exception() is None:
+            return
+        if failed is not None and cell.state == "starting":
+            failed(None if task.cancelled() else task.exception())
+        else:
             self.stop(cell, said_goodbye=True)
 
     async def started(self, cell: Cell, task: asyncio.Task[None]) -> None:
@@ -274,6 +287,14 @@ class Keeper:
         task = self.dispatcher.task(self._end(cell, said_goodbye), cell.pid, f"stop {cell.id}")
         self._ending[cell.id] = task
         return task
+
+    def passivate(self, cell: Cell) -> None:
+        """For ``context.passivate``."""
+        if self.on_passivate is None or cell.parent is not None:
+            raise ConfigError(
+                f"actor {cell.id!r} is not sharded: nothing would start it again; use context.stop()"
+            )
+        self.on_passivate(cell)
 
     def stop_from(self, cell: Cell, pid: Pid | None) -> None:
         """For ``context.stop``: itself or a descendant."""

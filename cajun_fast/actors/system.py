@@ -140,6 +140,36 @@ class ActorSystem:
             await keeper.started(cell, start)
         return cell.pid
 
+    def begin(
+        self,
+        target: Target,
+        actor_id: str,
+        prepare: Callable[[Cell], None],
+        failed: Callable[[Cell, BaseException | None], None],
+    ) -> Cell:
+        """Make an actor that takes messages from now on and handles them once it has started.
+
+        ``prepare`` is called with the cell before its start, ``failed`` when ``pre_start`` raises. Raises what
+        the constructor and ``prepare`` raise; then nothing is left behind.
+        """
+        keeper = self._running
+        cell = keeper.make(target, actor_id, (), {})
+        try:
+            prepare(cell)
+        except BaseException:
+            keeper.stop(cell, said_goodbye=True)
+            raise
+        keeper.begin(cell, lambda error: failed(cell, error))
+        return cell
+
+    def end(self, cell: Cell, *, said_goodbye: bool = False) -> asyncio.Task[None] | None:
+        """Begin to stop it, children first; the task that does so, or None where it has been done."""
+        return self._running.stop(cell, said_goodbye=said_goodbye)
+
+    def on_passivate(self, passivate: Callable[[Cell], None]) -> None:
+        """Who is asked when an actor calls ``context.passivate``."""
+        self._running.on_passivate = passivate
+
     async def stop_actor(self, actor_id: str) -> bool:
         """Stop an actor and its children; done when ``post_stop`` is done. False: there is none of that id.
 

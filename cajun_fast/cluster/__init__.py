@@ -5,7 +5,8 @@ way in.
 from cajun_fast.cluster.factory import ClusterFactory
 from cajun_fast.cluster.manager import ActorInfo, ActorPage, ClusterManager, ElectionResult, NodeInfo
 from cajun_fast.cluster.metrics import ClusterMetrics
-from cajun_fast.cluster.system import ClusterActorSystem
+from cajun_fast.cluster.shards.face import ShardedType
+from cajun_fast.cluster.system import ClusterActorSystem, ShardedClusterActorSystem
 
 __all__ = [
     "ActorInfo",
@@ -16,4 +17,6 @@ __all__ = [
     "ClusterMetrics",
     "ElectionResult",
     "NodeInfo",
+    "ShardedClusterActorSystem",
+    "ShardedType",
 ]

@@ -20,7 +20,7 @@ from cajun_fast.cluster.directory import Directory, Standing
 from cajun_fast.cluster.host import ADOPTED, FAILED, LATER, TAKEN, UNKNOWN_TYPE
 from cajun_fast.cluster.leader import Term
 from cajun_fast.cluster.members import Members
-from cajun_fast.cluster.placement import choose
+from cajun_fast.cluster.placement import able, choose
 from cajun_fast.cluster.records import NodeRecord, Owner
 from cajun_fast.cluster.registrar import Registrar
 from cajun_fast.cluster.tasks import Backoff, Tasks
@@ -195,7 +195,7 @@ class Failover:
         hosts = [record for record in self._members.hosts() if (type_name, record.owner) not in self._cannot]
         if hosts:
             self._unplaced.discard(type_name)
-            return choose(standing.actor_id, hosts)
+            return choose(standing.actor_id, able(type_name, hosts))
         if type_name not in self._unplaced:
             self._unplaced.add(type_name)
             log.error(

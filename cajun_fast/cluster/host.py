@@ -8,10 +8,11 @@ adoption is refused unless the lost owner is surely gone, whoever asks for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from cajun_fast._core.lane import Exchange, Pid
+from cajun_fast.actors.registry import ActorType
 from cajun_fast.cluster.directory import Standing
 from cajun_fast.cluster.hold import Hold
 from cajun_fast.cluster.hosting import Arguments, Hosting, describe
@@ -77,7 +78,12 @@ class Host:
         is_client: bool,
         resign: Callable[[], bool],
         hold: Hold,
+        offers: Callable[[ActorType], bool] = lambda kind: True,
+        shards: Callable[[Mapping[str, Any], Any], Awaitable[Any]] | None = None,
     ) -> None:
+        """``offers``: whether this node has the roles that a type asks for. ``shards``: answers requests about
+        shards.
+        """
         self._node_id = node_id
         self._hosting = hosting
         self._types = types
@@ -87,6 +93,8 @@ class Host:
         self._is_client = is_client
         self._resign = resign
         self._hold = hold
+        self._offers = offers
+        self._shards = shards
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
 
     async def receive(self, message: Any, context: Any) -> Any:
@@ -101,6 +109,8 @@ class Host:
                     return {"ok": await self._adopt_all(actors)}
                 case {"op": "promise", "node": str(node), "incarnation": int(incarnation)}:
                     return {"ok": await self._hold.promise(Owner(node, incarnation))}
+                case {"op": "shard-move" | "shard-prepare"} if self._shards is not None:
+                    return await self._shards(message, context)
                 case {"op": "resign"}:
                     return {"ok": self._resign()}
                 case _:
@@ -111,13 +121,19 @@ class Host:
     def type_of(self, name: str) -> Any:
         """The class or function; raises UnknownActorTypeError naming this node and the remedy."""
         try:
-            return self._types.lookup(name).target
+            kind: ActorType = self._types.lookup(name)
         except UnknownActorTypeError as exc:
             raise UnknownActorTypeError(
                 f"actor type {name!r} is not registered on node {self._node_id!r} ({exc}): start that node "
                 "with the "
                 f"module that defines it, e.g. cajun-fast node --import my.module"
             ) from exc
+        if not self._offers(kind):
+            raise UnknownActorTypeError(
+                f"actor type {name!r} asks for roles {list(kind.roles)}, which node {self._node_id!r} does not "
+                "offer: choose another node, or give that one the roles"
+            )
+        return kind.target
 
     async def _spawn(self, name: str, actor_id: str, data: bytes) -> dict[str, Any]:
         if self._is_client:

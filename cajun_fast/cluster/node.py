@@ -34,7 +34,9 @@ from cajun_fast.cluster.records import NodeRecord, Owner
 from cajun_fast.cluster.registrar import Registrar
 from cajun_fast.cluster.report import start_inspector
 from cajun_fast.cluster.router import ClusterRouter
-from cajun_fast.cluster.standstill import Standstill
+from cajun_fast.cluster.shards.ids import is_sharded
+from cajun_fast.cluster.shards.parts import Sharding
+from cajun_fast.cluster.standstill import Either, Standstill
 from cajun_fast.cluster.tasks import Backoff, Tasks
 from cajun_fast.config import ClusterConfig, NodeAddress
 from cajun_fast.errors import (
@@ -155,7 +157,7 @@ class Node:
             self.members,
             clock.now_ns,
             settings.patience(config),
-            on_actor_stopped=lambda actor_id: self.hosting.actor_stopped(actor_id),
+            on_actor_stopped=self._on_actor_stopped,
             is_starting=lambda actor_id: self.hosting.is_starting(actor_id),
         )
         self.actors = ActorSystem(
@@ -172,6 +174,19 @@ class Node:
             self._adopt,
             self._backoff(0.1, 2.0),
             settings.failover_settings(config),
+            may_take=lambda: not self.hold.has_promised,
+        )
+        self.sharding = Sharding(
+            config,
+            store,
+            keys,
+            self.types,
+            self.members,
+            self.membership,
+            clock,
+            self._backoff,
+            owner=lambda: self.owner,
+            links=lambda: self.messaging.links(),
             may_take=lambda: not self.hold.has_promised,
         )
         self.leadership = Leadership(
@@ -214,6 +229,7 @@ class Node:
         """Come up in order; whoever calls undoes it with ``stop`` if this raises."""
         self.security.load(self.config.system_id)  # before anything is started
         await self.store.connect()
+        await self.sharding.agree()
         await self._new_incarnation()
         await self.actors.start()
         self.exchange: Exchange = self.actors.exchange
@@ -232,6 +248,7 @@ class Node:
         await self._start_host()
         self.router.start(self.exchange, self.messaging, self.owner)
         await self.members.start()
+        self.sharding.start(self.actors, self.router)
         self.locator.start()
         await self.membership.enter(self._record())
         if not self.config.client:
@@ -249,7 +266,9 @@ class Node:
             ("detector", self.detector.stop),
             ("leadership", self.leadership.stop),
             ("failover", self.failover.stop),
+            ("sharded actors", lambda: self.sharding.finish(self.config.actors.stop_timeout)),
             ("actors", self._stop_actors),
+            ("shards", self.sharding.stop),
             ("registrations", self.registrar.stop),
             ("membership", self.membership.leave),
             ("health", self.health.stop),
@@ -284,6 +303,7 @@ class Node:
         )
         self.messaging.on_suspect = lambda node, incarnation: self.detector.look_at(node)
         self.messaging.on_liveness = lambda node, incarnation, state: self.detector.look_at(node)
+        self.messaging.new_home = self.sharding.new_home
         self.bound = await self.messaging.start(self.config.messaging.host, port)
 
     async def _close_links(self) -> None:
@@ -301,11 +321,14 @@ class Node:
             is_client=self.config.client,
             resign=self.leadership.resign,
             hold=self.hold,
+            offers=self.sharding.offers,
+            shards=self.sharding.handle,
         )
         await self.actors.register_function(self.host.receive, host_id(self.owner.node))
         self.inspector = await start_inspector(self)
 
     def _record(self) -> NodeRecord:
+        types, sharded = self.sharding.hosted_types()
         return NodeRecord(
             node=self.owner.node,
             incarnation=self.owner.incarnation,
@@ -314,8 +337,19 @@ class Node:
             version=self.version,
             client=self.config.client,
             roles=self.config.roles,
-            actors=len(self.hosting.owned),
+            actors=self._load(),
+            types=types,
+            sharded=sharded,
         )
+
+    def _load(self) -> int:
+        return len(self.hosting.owned) + self.sharding.region.count
+
+    def _on_actor_stopped(self, actor_id: str) -> None:
+        if is_sharded(actor_id):
+            self.sharding.region.actor_stopped(actor_id)
+        else:
+            self.hosting.actor_stopped(actor_id)
 
     @property
     def address(self) -> NodeAddress:
@@ -328,7 +362,7 @@ class Node:
     async def _report_load(self) -> None:
         while True:
             await asyncio.sleep(max(1.0, self.config.membership.lease_ttl))
-            count = len(self.hosting.owned)
+            count = self._load()
             if self.membership.fenced or abs(count - self.membership.record.actors) * 20 <= count:
                 continue  # within a twentieth: not worth waking every node
             try:
@@ -338,13 +372,23 @@ class Node:
 
     # ---- nodes that come and go
 
+    def _on_elected(self, term: Term) -> None:
+        self.failover.on_elected(term)
+        self.sharding.on_elected(term)
+
+    def _on_deposed(self, why: str) -> None:
+        self.failover.on_deposed(why)
+        self.sharding.allocator.on_deposed(why)
+
     def _on_join(self, record: NodeRecord) -> None:
         self.events.add("node-joined", f"node {record.node!r} joined at {record.address}", node=record.node)
         self.messaging.add_node(record.node, record.incarnation, addresses_of(record, self.config))
         self.failover.node_joined()
         self.detector.watch_all()
+        self.sharding.allocator.look()
 
     def _on_change(self, before: NodeRecord, now: NodeRecord) -> None:
+        self.sharding.on_change(before, now)
         if (before.address, before.path) != (now.address, now.path):
             log.info("node %r has a new address: %s", now.node, now.address)
             self.messaging.add_node(now.node, now.incarnation, addresses_of(now, self.config))
@@ -356,6 +400,7 @@ class Node:
         self.messaging.remove_node(record.node, record.incarnation)
         self.failover.node_left(record.owner)
         self.detector.watch_all()
+        self.sharding.allocator.node_left(record.owner)
 
     def _heard(self, record: NodeRecord) -> bool:
         seen = self.messaging.liveness(record.node)
@@ -410,6 +455,7 @@ class Node:
     async def sync(self) -> tuple[int, int]:
         """Put claims back where nobody else took the actor; returns how many stand and how many were lost."""
         kept, lost = await self.hosting.sync()
+        await self.sharding.sync()
         log.info("registry of actors synced: %d stand, %d were lost", kept, lost)
         return kept, lost
 
@@ -441,7 +487,7 @@ class Node:
         return 0 if self.standstill.is_complete else 1
 
     def _on_resumed(self) -> None:
-        self.standstill.thaw(self.hosting.owned)
+        self.standstill.thaw(Either(self.hosting.owned, self.sharding.region))
 
     def _on_fenced(self, why: str) -> None:
         self.events.add("node-fenced", f"node {self.owner.node!r} stands still: {why}", node=self.owner.node)
@@ -465,7 +511,7 @@ class Node:
                 log.warning("node %r still stands still: %s", self.owner.node, error)
                 continue
             if not self.membership.fenced:
-                self.standstill.thaw(self.hosting.owned)
+                self.standstill.thaw(Either(self.hosting.owned, self.sharding.region))
                 self.events.add("node-back", f"node {self.owner.node!r} is back", node=self.owner.node)
                 log.warning("node %r is back as incarnation %d", self.owner.node, self.owner.incarnation)
                 return

@@ -43,6 +43,10 @@ class NodeRecord:
     cordoned: bool = False
     #: Somebody does not hear it and asks whether it lives: it answers by writing its record anew. See ``detector``.
     suspected: bool = False
+    #: Actor types that may be started here: registered, and this node offers the roles that they ask for.
+    types: tuple[str, ...] = ()
+    #: Those of them that are sharded.
+    sharded: tuple[str, ...] = ()
 
     @property
     def owner(self) -> Owner:
@@ -68,6 +72,8 @@ class NodeRecord:
                 "leaving": self.leaving,
                 "cordoned": self.cordoned,
                 "suspected": self.suspected,
+                "types": list(self.types),
+                "sharded": list(self.sharded),
             }
         )
 
@@ -88,6 +94,8 @@ class NodeRecord:
                 leaving=bool(tree.get("leaving", False)),
                 cordoned=bool(tree.get("cordoned", False)),
                 suspected=bool(tree.get("suspected", False)),
+                types=tuple(map(str, tree.get("types", ()))),
+                sharded=tuple(map(str, tree.get("sharded", ()))),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise ProtocolError(f"the record of node {node!r} cannot be read: {exc!r}") from exc

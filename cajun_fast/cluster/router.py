@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from cajun_fast._core.lane import Exchange, Lane
 from cajun_fast._core.locations import Location
@@ -24,6 +24,7 @@ from cajun_fast.cluster.directory import Standing
 from cajun_fast.cluster.locator import Locator
 from cajun_fast.cluster.members import Members
 from cajun_fast.cluster.records import Owner
+from cajun_fast.cluster.shards.ids import is_sharded
 from cajun_fast.cluster.tasks import Tasks
 from cajun_fast.errors import (
     ActorNotFoundError,
@@ -36,6 +37,8 @@ from cajun_fast.errors import (
 log = logging.getLogger("cajun_fast.cluster")
 
 SYSTEM_PREFIX = "cajun:"
+#: A binding that is never looked at again.
+FOR_GOOD = (1 << 63) - 1
 #: Pauses between tries at a home that refuses: the first, and the longest.
 FIRST_PAUSE = 0.01
 LONGEST_PAUSE = 0.25
@@ -82,6 +85,7 @@ class ClusterRouter:
         self._owner = Owner("", 0)
         self._kept: list[Lane] | None = None
         self._tasks = Tasks("router")
+        self._to_shard: Callable[[Lane], None] | None = None
 
     def start(self, exchange: Exchange, links: Links, owner: Owner) -> None:
         """Begin to answer, or go on by other links; a lane that asked before the first start was failed with
@@ -91,6 +95,10 @@ class ClusterRouter:
         kept, self._kept = self._kept, None
         for lane in kept or ():
             self.resolve(lane)
+
+    def route_shards(self, resolve: Callable[[Lane], None]) -> None:
+        """Who answers for the ids of sharded actors."""
+        self._to_shard = resolve
 
     def pause(self) -> None:
         """The links are about to be closed and others to be opened: keep who asks for a way until ``start``."""
@@ -110,8 +118,10 @@ class ClusterRouter:
             lane.fail(NotRunningError(f"no way to actor {lane.target!r}: this node is not running"))
         elif lane.target.startswith(SYSTEM_PREFIX):
             self._to_system_actor(lane)
+        elif self._to_shard is not None and is_sharded(lane.target):
+            self._to_shard(lane)
         elif lane.refusals or not self._to_cached(lane):
-            self._search(lane)
+            self.search(lane, self._find)
 
     def refresh(self, lane: Lane) -> None:
         """A binding near its end: renew it while the watch vouches for it, else read in the background."""
@@ -152,7 +162,11 @@ class ClusterRouter:
         self._bind(lane, entry.node, entry)
         return True
 
-    def _bind(self, lane: Lane, node: str, entry: Location | None) -> None:
+    def bind_node(self, lane: Lane, node: str) -> None:
+        """Bind a lane to a node's link for good: until that node refuses, or is gone."""
+        self._bind(lane, node, None, FOR_GOOD)
+
+    def _bind(self, lane: Lane, node: str, entry: Location | None, expires: int | None = None) -> None:
         if self._links is None:
             lane.fail(NotRunningError(f"no way to actor {lane.target!r}: this node is stopping"))
             return
@@ -164,22 +178,23 @@ class ClusterRouter:
         except CajunError as error:
             lane.fail(error)
             return
-        lane.bind_carrier(link, entry, self._binding_ends())
+        lane.bind_carrier(link, entry, self._binding_ends() if expires is None else expires)
 
     def _binding_ends(self) -> int:
         return self._now_ns() + round(self._patience.expiry * 0.8e9)
 
     # ---- by a search
 
-    def _search(self, lane: Lane) -> None:
+    def search(self, lane: Lane, find: Callable[[Lane], Coroutine[Any, Any, None]]) -> None:
+        """Have ``find`` answer the lane; what it raises fails the lane."""
         # A lane may be dropped while it waits, with nothing left to send: the task holds it until it has an
         # answer.
-        if self._tasks.start(self._answer(lane), f"way to {lane.target}") is None:
+        if self._tasks.start(self._answer(lane, find), f"way to {lane.target}") is None:
             lane.fail(NotRunningError(f"no way to actor {lane.target!r}: this node is stopping"))
 
-    async def _answer(self, lane: Lane) -> None:
+    async def _answer(self, lane: Lane, find: Callable[[Lane], Coroutine[Any, Any, None]]) -> None:
         try:
-            await self._find(lane)
+            await find(lane)
         except CajunError as error:
             if lane.inbox is None:
                 lane.fail(error)

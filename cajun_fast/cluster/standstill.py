@@ -64,3 +64,13 @@ def top_of(cell: Cell) -> str:
     while cell.parent is not None:
         cell = cell.parent
     return str(cell.id)
+
+
+class Either:
+    """What is in one of several containers."""
+
+    def __init__(self, *containers: Container[str]) -> None:
+        self._containers = containers
+
+    def __contains__(self, actor_id: object) -> bool:
+        return any(actor_id in each for each in self._containers)

@@ -12,6 +12,7 @@ import importlib
 import importlib.metadata
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
@@ -26,7 +27,10 @@ from cajun_fast.cluster.inspector import Inspector
 from cajun_fast.cluster.manager import ClusterManager
 from cajun_fast.cluster.metrics import ClusterMetrics
 from cajun_fast.cluster.node import Node
+from cajun_fast.cluster.placement import choose_new
 from cajun_fast.cluster.settings import store_of
+from cajun_fast.cluster.shards.face import ShardedType
+from cajun_fast.cluster.shards.ids import check_unsharded, is_sharded
 from cajun_fast.config import ClusterConfig, NodeAddress
 from cajun_fast.errors import (
     ActorNotFoundError,
@@ -252,13 +256,18 @@ class ClusterActorSystem:
         target = self._types.lookup(target).target if isinstance(target, str) else target
         kind = type_of(target)
         name = kind.name if kind is not None and kind.name in self._types.names() else None
+        if kind is not None and not node.sharding.offers(kind):
+            raise ConfigError(
+                f"actor type {kind.name!r} asks for roles {list(kind.roles)}, and node {self.node_id!r} offers "
+                f"{list(self.config.roles)}: use create_actor, or give this node the roles"
+            )
         actor_id = self._id_for(target, actor_id)
         return await node.host_actor(target, name, actor_id, args, kwargs)
 
     def _id_for(self, target: Target, actor_id: str | None) -> str:
         if actor_id is None:
             return self._new_id(getattr(target, "__name__", "actor").lower())
-        return check_id(actor_id)
+        return check_unsharded(check_id(actor_id))
 
     async def spawn(
         self, target: Target | str, actor_id: str | None = None, /, *args: Any, **kwargs: Any
@@ -282,7 +291,7 @@ class ClusterActorSystem:
         such node), RemoteActorError (its start raised), AskTimeoutError (whether it started is not known).
         """
         node = self._running
-        check_id(actor_id)
+        check_unsharded(check_id(actor_id))
         if node_id == self.node_id:
             return await self.register(type_, actor_id, *args, **kwargs)
         name = self._name_of(type_)
@@ -301,6 +310,39 @@ class ClusterActorSystem:
         host = node.exchange.pid(host_id(node_id))
         decode_answer(await host.ask(request, timeout=timeout), host)
         return node.exchange.pid(actor_id)
+
+    async def create_actor(
+        self, type_: str | Target, actor_id: str, /, *args: Any, timeout: float = 15.0, **kwargs: Any
+    ) -> Pid:
+        """Start an actor of a registered type on a node that can host it: the less loaded of the two that its id
+        names first. Its type must be registered there, and the node must offer the roles that the type asks for.
+
+        Raises NodeUnavailableError if no node can, and what ``create_actor_on_node`` raises.
+        """
+        node = self._running
+        check_unsharded(check_id(actor_id))
+        name = self._name_of(type_)
+        hosts = [record for record in node.members.hosts() if name in record.types]
+        if not hosts:
+            offers = {record.node: list(record.roles) for record in node.members.hosts()}
+            raise NodeUnavailableError(
+                f"no living node can host actor type {name!r}: it must be registered there (cajun-fast node --import "
+                f"MODULE), and the node must offer the roles that the type asks for (nodes and their roles: {offers})",
+                "",
+                actor_id,
+            )
+        chosen = choose_new(actor_id, hosts)
+        return await self.create_actor_on_node(name, actor_id, chosen, *args, timeout=timeout, **kwargs)
+
+    def sharded(self, type_: str | Target) -> ShardedType:
+        """The actors of a sharded type, by the ids of their entities: ``system.sharded("account").pid("42")``.
+
+        Nothing is registered and nothing is looked up; the actor starts with its first message. Raises ConfigError
+        for a type that is registered here and not sharded.
+        """
+        node = self._running
+        name = self._name_of(type_)
+        return ShardedType(name, node.sharding, node.exchange, self._types)
 
     def _name_of(self, type_: str | Target) -> str:
         if isinstance(type_, str):
@@ -327,6 +369,11 @@ class ClusterActorSystem:
         Raises NodeUnavailableError, MetadataStoreUnavailableError, AskTimeoutError.
         """
         node = self._running
+        if is_sharded(actor_id):
+            raise ConfigError(
+                f"actor {actor_id!r} is sharded, and its next message would start it again: have it call "
+                "context.passivate(), or set passivate_after"
+            )
         if actor_id in node.hosting.owned or node.actors.cell(actor_id) is not None:
             return await node.hosting.end(actor_id)
         standing = await node.locator.locate(actor_id, fresh=True)
@@ -350,6 +397,15 @@ class ClusterActorSystem:
         Happens by itself after an outage of the store. Returns how many stand and how many were lost.
         """
         return await self._running.sync()
+
+
+class ShardedClusterActorSystem(ClusterActorSystem):
+    """A member with a stated number of shards; ``ClusterConfig.Builder.with_sharding`` does the same."""
+
+    def __init__(self, config: ClusterConfig, shard_count: int = 256, **given: Any) -> None:
+        """As ClusterActorSystem. Raises ConfigError for a number of shards that makes no sense."""
+        sharding = replace(config.sharding, shard_count=shard_count)
+        super().__init__(replace(config, sharding=sharding), **given)
 
 
 def _version() -> str:

@@ -200,6 +200,10 @@ class MessagingSystem:
         """Ids of the nodes that are known."""
         return list(self._peers)
 
+    def links(self) -> list[Link]:
+        """All links, those without a connection among them."""
+        return [peer.link for peer in self._peers.values()]
+
     def link(self, node_id: str) -> Link:
         """The link to a node, and a connection in the making. Raises NodeUnavailableError for one that is not known."""
         if self.stopping:

@@ -67,9 +67,13 @@ class KeySpace:
         """Prefix of an actor's children."""
         return self.actor(actor_id) + "/"
 
-    def shard(self, number: int) -> str:
-        """Who owns a shard; padded, so that a listing is in order of number."""
-        return f"{self.shards}{number:08d}"
+    def shards_of(self, type_name: str) -> str:
+        """Prefix of the shards of an actor type."""
+        return f"{self.shards}{component(type_name)}/"
+
+    def shard(self, type_name: str, number: int) -> str:
+        """Who owns a shard of an actor type; padded, so that a listing is in order of number."""
+        return f"{self.shards_of(type_name)}{number:08d}"
 
     def lock(self, name: str) -> str:
         """Name of a lock, for ``MetadataStore.lock``."""
@@ -87,6 +91,7 @@ class KeySpace:
         """The id in a key of ``actors``."""
         return unquote(key.removeprefix(self.actors))
 
-    def shard_of(self, key: str) -> int:
-        """The number in a key of ``shards``."""
-        return int(key.removeprefix(self.shards))
+    def shard_of(self, key: str) -> tuple[str, int]:
+        """The type and the number in a key of ``shards``."""
+        type_name, number = key.removeprefix(self.shards).rsplit("/", 1)
+        return unquote(type_name), int(number)

@@ -20,7 +20,7 @@ def test_the_layout_is_what_the_documentation_says() -> None:
     assert keys.incarnation("a") == "/cajun/orders/v1/incarnations/a"
     assert keys.actor("parent/child") == "/cajun/orders/v1/actors/parent/child"
     assert keys.children("parent") == "/cajun/orders/v1/actors/parent/"
-    assert keys.shard(7) == "/cajun/orders/v1/shards/00000007"
+    assert keys.shard("account", 7) == "/cajun/orders/v1/shards/account/00000007"
     assert keys.leader == "/cajun/orders/v1/leader"
     assert keys.leader_lock == "/cajun/orders/v1/locks/leader"
     assert keys.lock("drain") == "/cajun/orders/v1/locks/drain"
@@ -49,8 +49,8 @@ def test_two_clusters_never_meet(one: str, two: str) -> None:
 @given(st.integers(0, 99_999_999), st.integers(0, 99_999_999))
 def test_shards_are_listed_in_order(one: int, two: int) -> None:
     keys = KeySpace("c")
-    assert (keys.shard(one) < keys.shard(two)) == (one < two)
-    assert keys.shard_of(keys.shard(one)) == one
+    assert (keys.shard("t", one) < keys.shard("t", two)) == (one < two)
+    assert keys.shard_of(keys.shard("a/b%", one)) == ("a/b%", one)
 
 
 def test_a_cluster_has_a_name() -> None:

@@ -13,6 +13,9 @@
 #       │      FROZEN            │            MOVING: the sender parks and asks again
 #       └────────┴──┴────────────┴─▶ STOPPING ─▶ STOPPED      NOT_HERE
 #
+# A cell that is shut (`shut`, `reopen`) takes nothing more, as if it were frozen, and goes on with what it has: once it
+# is at rest it can be stopped without a loss.
+#
 # The keeper (cajun_fast/actors/lifecycle.py) is asked on every slow path: it judges failures, recovers, starts, stops.
 
 cimport cython
@@ -49,6 +52,8 @@ cdef class Cell(Intake):
     cdef readonly uint64_t failed
     cdef readonly uint64_t busy_ns      # in sync handlers, while dispatcher.timing is on
     cdef unsigned char phase            # a State
+    cdef unsigned char closed           # takes nothing: by its phase, or because it is shut
+    cdef unsigned char is_shut
     cdef unsigned char bare             # flags, a byte each: there are many cells
     cdef unsigned char is_async                 # receive is a coroutine function: its messages go to the pump at once
     cdef unsigned char awake

@@ -89,6 +89,7 @@ cdef class Cell(Intake):
         if not NEXT_STATES[<int> self.phase] >> <int> phase & 1:
             raise RuntimeError(f"actor {self.id!r} cannot go from {self.state} to {STATE_NAMES[<int> phase]}")
         self.phase = phase
+        self.closed = self.is_shut or phase > RESTARTING
         return 0
 
     # ---- Messages in -------------------------------------------------------------------------------------------------
@@ -96,8 +97,8 @@ cdef class Cell(Intake):
     cdef int deliver(self, object message, object sender, Replies replies, uint64_t tag, int64_t deadline,
                      bint direct) except -1:
         cdef PyObject* lent
-        if self.phase > RESTARTING:
-            return MOVING if self.phase == FROZEN else NOT_HERE
+        if self.closed:
+            return MOVING if self.phase <= FROZEN else NOT_HERE
         if deadline and <int64_t> self.dispatcher.clock() >= deadline:
             return EXPIRED
         if not direct or self.awake or self.is_async:
@@ -371,6 +372,17 @@ cdef class Cell(Intake):
         """Go on as if it had never been frozen; who parked is let in."""
         self.run_now()
         self.pid.lane.bind_inbox(self)
+
+    def shut(self):
+        """Take nothing more: senders park. What it has it handles; once it ``is_resting``, nothing is left."""
+        self.is_shut = self.closed = True
+
+    def reopen(self):
+        """Take messages again; who parked is let in."""
+        self.is_shut = False
+        self.closed = self.phase > RESTARTING
+        if not self.closed:
+            self.pid.lane.bind_inbox(self)
 
     def stop_taking(self):
         """To ``stopping``: nothing more is taken or begun; who waits for room is told."""

@@ -89,6 +89,13 @@ cdef class Context:
         """Begin to stop this actor, or ``pid``, which must be a descendant of it. The running handler ends in peace."""
         self.cell.dispatcher.keeper.stop_from(self.cell, pid)
 
+    def passivate(self):
+        """End this sharded actor once it has handled what it has; the next message to it starts it again.
+
+        Raises ConfigError for an actor that is not sharded: use ``stop``.
+        """
+        self.cell.dispatcher.keeper.passivate(self.cell)
+
     def schedule(self, delay, message, *, interval=None):
         """Tell this actor ``message`` in ``delay`` seconds, and then every ``interval`` seconds where that is given.
 

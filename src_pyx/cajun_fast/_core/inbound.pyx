@@ -101,7 +101,7 @@ cdef class Inbound:
                 name.right = self.ports.right_to(name.id)
             if name.right == NOTHING:
                 return self.refuse_unread(record, name, FORBIDDEN)
-            name.inbox = self.exchange.inboxes.get(name.id)
+            name.inbox = self.exchange.find_inbox(name.id)
             if name.inbox is None:
                 return self.refuse_unread(record, name, NOT_HERE)
         try:
@@ -115,7 +115,7 @@ cdef class Inbound:
             return self.refuse(name, seq, FORBIDDEN)
         verdict = self.deliver_safely(record, name, message)
         if verdict == NOT_HERE:             # stopped since; there may be a new one
-            name.inbox = self.exchange.inboxes.get(name.id)
+            name.inbox = self.exchange.find_inbox(name.id)
             if name.inbox is not None:
                 verdict = self.deliver_safely(record, name, message)
         if verdict != TAKEN and verdict != DROPPED:

@@ -31,6 +31,7 @@ cdef class Exchange:
     cdef public object encode           # message -> bytes, for what waits before it has a link
     cdef public object decode           # bytes -> message
     cdef readonly dict inboxes          # actor id -> Inbox: the actors of this node
+    cdef public object activator        # (actor id) -> Inbox or None: starts actors that begin with their first message
     cdef object _lanes                  # WeakValueDictionary: actor id -> Lane
     cdef unsigned long thread
     cdef readonly bint is_open
@@ -52,6 +53,7 @@ cdef class Exchange:
 
     cpdef Lane lane(self, str actor_id)
     cpdef Pid pid(self, str actor_id)
+    cpdef Inbox find_inbox(self, str actor_id)      # of an actor of this node, which may start by it; or None
     cdef int check(self) except -1      # right thread and open, else raises
     cdef int deliver_marked(self, Mark mark, Inbox inbox, object message, object sender, Replies replies, uint64_t tag,
                             int64_t deadline, bint direct) except -1

@@ -134,6 +134,23 @@ cdef class Exchange:
         if lane is not None:
             (<Lane>lane).inbox = None
 
+    cpdef Inbox find_inbox(self, str actor_id):
+        """The inbox of an actor of this node; one that begins with its first message is started. Else None."""
+        inbox = self.inboxes.get(actor_id)
+        if inbox is None and self.activator is not None:
+            inbox = self.activator(actor_id)
+        return inbox
+
+    def parked(self):
+        """Pairs of ids, sender and target, for all that waits here on its way out with a sender."""
+        cdef Lane lane
+        pairs = set()
+        for lane in self._lanes.values():
+            for item in (lane.returned or []) + list(lane.waiting or ()):
+                if (<Waiting>item).sender is not None:
+                    pairs.add(((<Waiting>item).sender.lane.target, lane.target))
+        return pairs
+
     def lanes(self):
         """All lanes in use, for inspection."""
         return list(self._lanes.values())

@@ -1,0 +1,1 @@
+"""Sharded actors: id -> shard -> node, without a registration and without a look-up."""
