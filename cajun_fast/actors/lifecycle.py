@@ -43,7 +43,7 @@ class Keeper:
         self.stuck: list[str] = []
         self.closing = False
         #: For ``context.passivate``; None where no actor starts again by its next message.
-        self.on_passivate: Callable[[Cell], None] | None = None
+        self.on_passivate: Callable[[Cell], bool] | None = None
         self._exchange = exchange
         self._settings = settings
         self._defaults = Props(settings.mailbox_capacity, settings.mailbox_policy, settings.supervision)
@@ -290,11 +290,10 @@ class Keeper:
 
     def passivate(self, cell: Cell) -> None:
         """For ``context.passivate``."""
-        if self.on_passivate is None or cell.parent is not None:
+        if self.on_passivate is None or not self.on_passivate(cell):
             raise ConfigError(
                 f"actor {cell.id!r} is not sharded: nothing would start it again; use context.stop()"
             )
-        self.on_passivate(cell)
 
     def stop_from(self, cell: Cell, pid: Pid | None) -> None:
         """For ``context.stop``: itself or a descendant."""

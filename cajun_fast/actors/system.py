@@ -166,8 +166,8 @@ class ActorSystem:
         """Begin to stop it, children first; the task that does so, or None where it has been done."""
         return self._running.stop(cell, said_goodbye=said_goodbye)
 
-    def on_passivate(self, passivate: Callable[[Cell], None]) -> None:
-        """Who is asked when an actor calls ``context.passivate``."""
+    def on_passivate(self, passivate: Callable[[Cell], bool]) -> None:
+        """Who is asked when an actor calls ``context.passivate``; answers whether it is one of its own."""
         self._running.on_passivate = passivate
 
     async def stop_actor(self, actor_id: str) -> bool:

@@ -171,13 +171,16 @@ class Region:
 
     # ---- ending
 
-    def passivate(self, cell: Cell) -> None:
-        """End it once it has handled what it has; the next message starts it again."""
+    def passivate(self, cell: Cell) -> bool:
+        """End it once it has handled what it has; the next message starts it again. False: it is not sharded."""
+        if cell.parent is not None or not is_sharded(cell.id):
+            return False
         if cell.state in ("stopping", "stopped") or cell.id in self._ending:
-            return
+            return True
         self.passivated += 1
         cell.shut()
         self._tasks.start(self._end(cell), f"passivate {cell.id}")
+        return True
 
     async def _end(self, cell: Cell, *, said_goodbye: bool = False) -> None:
         """Shut, handled, gone. A shard on its way out looks after its actors itself."""
