@@ -372,14 +372,6 @@ class Node:
 
     # ---- nodes that come and go
 
-    def _on_elected(self, term: Term) -> None:
-        self.failover.on_elected(term)
-        self.sharding.on_elected(term)
-
-    def _on_deposed(self, why: str) -> None:
-        self.failover.on_deposed(why)
-        self.sharding.allocator.on_deposed(why)
-
     def _on_join(self, record: NodeRecord) -> None:
         self.events.add("node-joined", f"node {record.node!r} joined at {record.address}", node=record.node)
         self.messaging.add_node(record.node, record.incarnation, addresses_of(record, self.config))
@@ -419,6 +411,7 @@ class Node:
         self.events.add("leader-elected", f"node {self.owner.node!r} leads", node=self.owner.node)
         self.failover.on_elected(term)
         self.detector.watch_all()
+        self.sharding.on_elected(term)
 
     def _on_deposed(self, why: str) -> None:
         self.events.add(
@@ -426,6 +419,7 @@ class Node:
         )
         self.failover.on_deposed(why)
         self.detector.watch_all()
+        self.sharding.allocator.on_deposed(why)
 
     async def _adopt(self, node: str, actors: Sequence[Standing]) -> Sequence[tuple[str, str, str]]:
         return await ask_to_adopt(self.exchange, node, actors, self.config.placement.adoption_timeout)
