@@ -12,8 +12,8 @@ from cajun_fast.errors import ConfigError
 class LinkSettings:
     """Bounds and times of links between nodes. Times in seconds, sizes in bytes."""
 
-    #: What one link keeps until it is acknowledged; above it tells raise BackpressureError and sends wait. Larger: more
-    #: throughput over long distances, more memory a peer.
+    #: What one link keeps until it is acknowledged: so much of small messages, and so much and one more of large ones.
+    #: Above it tells raise BackpressureError and sends wait. Larger: more throughput over long distances, more memory.
     window_bytes: int = 8 << 20
     #: Largest encoded message.
     max_message_bytes: int = 16 << 20

@@ -1,4 +1,6 @@
-"""A node as a process of its own, for tests that stop, block or kill it: `python -m tests.messaging.lives name`.
+"""A node as a process of its own, for tests that stop, block or kill it.
+
+    python -m tests.messaging.lives live <name> <incarnation>
 
 Prints its port and Unix path as JSON; has an actor "x" that answers with how many messages it got, that blocks on
 {"block": seconds}, and that holds the GIL on {"hold": seconds}.
@@ -16,6 +18,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
+
+import uvloop
 
 from cajun_fast.ports import Address
 from tests.messaging.nodes import Node
@@ -38,10 +42,16 @@ class Process:
 
 
 @asynccontextmanager
-async def process(name: str, incarnation: int = 1, **options: Any) -> AsyncIterator[Process]:
+async def process(
+    name: str,
+    incarnation: int = 1,
+    module: str = "tests.messaging.lives",
+    role: str = "live",
+    *arguments: str,
+) -> AsyncIterator[Process]:
     """One that runs until the block is left, and is killed then."""
     made = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.messaging.lives", name, str(incarnation), json.dumps(options),
+        sys.executable, "-m", module, role, name, str(incarnation), *arguments,
         stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     try:
@@ -59,8 +69,8 @@ def hold_gil(seconds: float) -> None:
     ctypes.PyDLL(None).usleep(int(seconds * 1e6))
 
 
-async def main(name: str, incarnation: str, options: str) -> None:
-    node = await Node(name, int(incarnation), **json.loads(options)).start()
+async def live(name: str, incarnation: str) -> None:
+    node = await Node(name, int(incarnation)).start()
     count = 0
 
     def receive(message: Any, context: Any) -> int:
@@ -74,9 +84,10 @@ async def main(name: str, incarnation: str, options: str) -> None:
         return count
 
     await node.actors.spawn(receive, "x")
+    await node.actors.spawn(lambda message, context: None, "sink")
     print(json.dumps({"port": node.address.port, "path": node.address.path}), flush=True)  # noqa: T201
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    uvloop.run(live(*sys.argv[2:]))

@@ -245,7 +245,7 @@ cdef class Link(Settling):
         return {
             "rerouting": len(self.rerouting), "blocked": len(self.blocked), "early": len(self.early),
             "holding": len(self.holding), "waiters": len(self.waiters), "deadlines": len(self.deadlines),
-            "names": len(self.names.numbers), "room_listeners": len(self.room_listeners),
+            "names": len(self.names.numbers), "room_listeners": len(self.room_listeners) + len(self.bulk_listeners),
             "refusals": len(self.inbound.seen.refusals), "refusing": len(self.inbound.refusing),
             "trials": len(self.trials), "transfers": len(self.inbound.transfers.transfers), "kept": len(self.bulk.kept),
         }

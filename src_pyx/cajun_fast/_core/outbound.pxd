@@ -53,7 +53,8 @@ cdef class Outbound(Carrier):
     cdef object waiters                 # deque of (seq, future): told when the far node has the message
     cdef dict deadlines                 # seq -> ns, rising: of messages in the window that have one
     cdef dict holding                   # Lane -> list of Waiting: behind a large message that is on its way
-    cdef dict room_listeners            # an ordered set
+    cdef dict room_listeners            # ordered sets: who waits for the window, and for large messages to be gone
+    cdef dict bulk_listeners
     cdef dict trials                    # Lane -> Trial: its mailbox was full, so it goes on step by step
     cdef uint64_t confirmed             # refusals settled up to here
     cdef public uint64_t messages_out, bytes_out, bytes_in, resent, returned
@@ -65,6 +66,8 @@ cdef class Outbound(Carrier):
     cdef int64_t timed_at
 
     cpdef list collect(self)
+    cdef bint bulk_is_full(self) noexcept
+    cdef bint is_large(self, object lane, object message)
     cdef int note_batch(self, uint64_t before) except -1
     cdef int signal(self) except -1
     cdef OutBuf take_scratch(self)

@@ -74,6 +74,7 @@ cdef class Outbound(Carrier):
         self.deadlines = {}
         self.holding = {}
         self.room_listeners = {}
+        self.bulk_listeners = {}
         self.trials = {}
         self.batch = Histogram()
         self.round_trip = Histogram()
@@ -82,19 +83,42 @@ cdef class Outbound(Carrier):
 
     cpdef bint has_room(self):
         """Whether a tell would be taken now."""
-        return not self.ended and self.window.retained + self.bulk.bytes < self.window.limit
+        return not self.ended and self.window.retained < self.window.limit and not self.bulk_is_full()
 
     cpdef call_when_room(self, object listener):
-        """Call ``listener.on_room()`` once the window has drained to half, or the link has ended."""
-        self.room_listeners[listener] = None
+        """Call ``listener.on_room()`` once what was full has drained to half, or the link has ended."""
+        if self.window.retained >= self.window.limit:
+            self.room_listeners[listener] = None
+        else:
+            self.bulk_listeners[listener] = None
         if self.ended:
-            self.exchange.loop.call_soon(self.wake_listeners)
+            self.exchange.loop.call_soon(self.wake_all)
 
     def wake_listeners(self):
-        """There is room: all who wait may try."""
+        """There is room in the window: all who wait for that may try."""
         listeners, self.room_listeners = self.room_listeners, {}
         for listener in listeners:
             listener.on_room()
+
+    def wake_bulk_listeners(self):
+        """There is room for large messages."""
+        listeners, self.bulk_listeners = self.bulk_listeners, {}
+        for listener in listeners:
+            listener.on_room()
+
+    def wake_all(self):
+        """There is room, or there will be none."""
+        self.wake_listeners()
+        self.wake_bulk_listeners()
+
+    cdef bint bulk_is_full(self) noexcept:
+        """Large messages have bytes of their own, as many as the window: one of them must not stop the small ones."""
+        return self.bulk.bytes >= self.window.limit
+
+    cdef bint is_large(self, object lane, object message):
+        """Whether it surely goes as bulk, as far as can be told before it is encoded."""
+        return (self.holding and lane in self.holding) or (
+            (isinstance(message, bytes) or isinstance(message, str)) and len(message) > SMALL_MOST)
 
     cdef int post(self, object lane, int kind, int guarantee, object message, object sender, uint64_t tag,
                   Replies origin, int64_t deadline, object waiter, bint encoded) except -1:
@@ -103,7 +127,7 @@ cdef class Outbound(Carrier):
         cdef Trial trial
         if self.ended:
             return GONE
-        if self.window.retained + self.bulk.bytes >= self.window.limit:
+        if self.window.retained >= self.window.limit or (self.bulk_is_full() and self.is_large(lane, message)):
             return FULL
         if self.refusal is not None and (kind == ASK or guarantee == 0):
             raise self.refusal((<Lane>lane).target)
@@ -115,6 +139,9 @@ cdef class Outbound(Carrier):
         out = self.take_scratch()
         try:
             self.encode(out, message, encoded)
+            if out.used > SMALL_MOST and out.used <= self.max_message and self.bulk_is_full():
+                out.take()                  # gives grown memory back
+                return FULL
             self.post_encoded(<Lane>lane, kind, guarantee, out,
                               (<Pid>sender).lane if sender is not None else None, tag, asker, deadline, waiter)
         finally:

@@ -78,8 +78,10 @@ cdef class Settling(Outbound):
             self.settle_lanes()
         if self.trials:
             self.advance_trials()
-        if self.room_listeners and 2 * (self.window.retained + self.bulk.bytes) <= self.window.limit:
+        if self.room_listeners and 2 * self.window.retained <= self.window.limit:
             self.wake_listeners()
+        if self.bulk_listeners and 2 * self.bulk.bytes <= self.window.limit:
+            self.wake_bulk_listeners()
         if self.bulk.queue:
             self.signal()
 
@@ -353,7 +355,7 @@ cdef class Settling(Outbound):
             self.give_back_large(<Outgoing>transfer)
         self.exchange.asks.fail_carried(self, self.unknown)
         self.end_lanes()
-        self.wake_listeners()
+        self.wake_all()
 
     def end_lanes(self):
         """All lanes that waited here look for another way."""
