@@ -8,6 +8,8 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 VARIANT ?= debug
 ARGS ?=
 STORE ?=
+TARGET ?= all
+SECONDS ?= 60
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -26,7 +28,7 @@ EDITABLE := --no-build-isolation --config-settings=cmake.define.CAJUN_EXTENSIONS
 LOCK := $(if $(shell command -v flock),flock build/.lock)
 ready = mkdir -p build && $(LOCK) $(MAKE) $(1)
 
-.PHONY: help demo test bench check sanitize coverage build variant dist clean distclean
+.PHONY: help demo test bench check sanitize fuzz mutants coverage build variant dist clean distclean
 
 help:
 	@echo "make demo      three node processes, one of them killed, and the verdict on every transfer"
@@ -35,9 +37,11 @@ help:
 	@echo "make bench     the benchmarks, each beside the plain way of doing it (ARGS=… for pytest)"
 	@echo "make check     ruff, mypy --strict, the stubs of the compiled modules, import ranks"
 	@echo "make sanitize  the core tests under ASan and UBSan"
+	@echo "make fuzz      hostile bytes, guided by coverage, under ASan and UBSan (TARGET=$(TARGET) SECONDS=$(SECONDS))"
+	@echo "make mutants   break the engine on purpose, fault by fault, and see that a test fails for each"
 	@echo "make coverage  all tests on the coverage variant: .py and .pyx, line by line (ARGS=… for pytest)"
 	@echo "make build     compile what changed, in place: the checkout is ready to import"
-	@echo "make variant   build/VARIANT, one of debug asan tsan coverage profile (VARIANT=$(VARIANT))"
+	@echo "make variant   build/VARIANT, one of debug asan fuzz tsan coverage profile (VARIANT=$(VARIANT))"
 	@echo "make dist      sdist and wheel, in dist/"
 	@echo "make clean     remove what was built; make distclean: .venv too"
 	@echo
@@ -71,6 +75,14 @@ check:
 sanitize:
 	@$(call ready,variant-asan $(STAMPS)/test)
 	@$(BIN)/ctest --test-dir build/asan --output-on-failure --no-tests=error
+
+fuzz:
+	@$(call ready,variant-fuzz $(STAMPS)/test)
+	@build/fuzz/fuzz -m tests.fuzz.fuzz $(TARGET) --seconds $(SECONDS) --save
+
+mutants:
+	@$(call ready,compiled $(STAMPS)/test)
+	@PYTHONPATH=. $(BIN)/python -m tests.mutants.run
 
 coverage: export PYTHONPATH := build/coverage/site:tests/build:src_pyx
 coverage: export PYTHONSAFEPATH := 1

@@ -4,7 +4,7 @@
 # A file never says boundscheck, wraparound, cdivision or initializedcheck itself: a directive in a file wins
 # over the ones below, and the checking variants could not switch it on again.
 
-set(known_variants release debug asan tsan coverage profile)
+set(known_variants release debug asan fuzz tsan coverage profile)
 if(NOT CAJUN_VARIANT IN_LIST known_variants)
   list(JOIN known_variants ", " names)
   message(FATAL_ERROR "CAJUN_VARIANT is '${CAJUN_VARIANT}'; it can be one of: ${names}")
@@ -50,6 +50,10 @@ elseif(CAJUN_VARIANT STREQUAL "asan")
   set(directives ${checking_directives})
   set(CAJUN_SANITIZER_RUNTIMES libasan.so libubsan.so)
   set(sanitizers -fsanitize=address,undefined -fno-sanitize-recover=undefined)
+elseif(CAJUN_VARIANT STREQUAL "fuzz")
+  set(directives ${checking_directives})
+  set(CAJUN_SANITIZER_RUNTIMES libasan.so libubsan.so)
+  set(sanitizers -fsanitize=address,undefined -fno-sanitize-recover=undefined -fsanitize-coverage=trace-pc)
 elseif(CAJUN_VARIANT STREQUAL "tsan")
   set(directives ${checking_directives})
   set(CAJUN_SANITIZER_RUNTIMES libtsan.so)
@@ -80,6 +84,6 @@ foreach(directive IN LISTS directives)
   list(APPEND CAJUN_CYTHON_FLAGS -X ${directive})
 endforeach()
 # The C debugger and the sanitizers then name lines of the .pyx; coverage reads the unchanged C instead.
-if(CAJUN_VARIANT MATCHES "^(debug|asan|tsan|profile)$")
+if(CAJUN_VARIANT MATCHES "^(debug|asan|fuzz|tsan|profile)$")
   list(APPEND CAJUN_CYTHON_FLAGS --line-directives)
 endif()
