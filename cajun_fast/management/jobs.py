@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,9 @@ from cajun_fast.clock import Clock
 from cajun_fast.errors import CajunError, NotRunningError
 
 log = logging.getLogger("cajun_fast.management")
+
+Tell = Callable[[Any], None]
+Work = Callable[[Tell], Coroutine[Any, Any, Any]]
 
 #: At the same time.
 RUNNING = 16
@@ -37,6 +40,7 @@ class Job:
     ended_ns: int | None = None
     result: Any = None
     error: str | None = None
+    progress: Any = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     def shown(self, now_ns: int) -> dict[str, Any]:
@@ -47,6 +51,8 @@ class Job:
             "subject": self.subject,
             "state": self.state,
             "seconds": ((self.ended_ns or now_ns) - self.started_ns) / 1e9,
+            "ended_ago": (now_ns - self.ended_ns) / 1e9 if self.ended_ns is not None else None,
+            "progress": self.progress,
             "result": self.result,
             "error": self.error,
         }
@@ -66,18 +72,18 @@ class Jobs:
         self._number = 0
         self._closed = False
 
-    def start(self, kind: str, subject: str, work: Coroutine[Any, Any, Any]) -> Job:
-        """Begin. Raises TooManyJobsError, NotRunningError; ``work`` is closed then."""
-        try:
-            self._check(kind, subject)
-        except CajunError:
-            work.close()
-            raise
+    def start(self, kind: str, subject: str, work: Work) -> Job:
+        """Begin ``work(tell)``, which may ``tell`` how far it is. Raises TooManyJobsError, NotRunningError."""
+        self._check(kind, subject)
         self._number += 1
         job = Job(str(self._number), kind, subject, self._clock.now_ns())
         self._jobs[job.id] = job
         self._forget()
-        task = asyncio.get_running_loop().create_task(self._run(job, work), name=f"{kind} {subject}")
+
+        def tell(progress: Any) -> None:
+            job.progress = progress
+
+        task = asyncio.get_running_loop().create_task(self._run(job, work(tell)), name=f"{kind} {subject}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return job

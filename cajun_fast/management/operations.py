@@ -7,7 +7,7 @@ answer holds is plain data. Bad input raises before anything is changed.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cajun_fast.cluster.manager import ActorInfo, NodeInfo
@@ -138,9 +138,11 @@ class Operations:
         """Move an actor. Raises what ``manager.migrate_actor`` raises."""
         return plain(await self.manager.migrate_actor(actor_id, node_id))
 
-    async def drain(self, node_id: str) -> Any:
-        """Move everything away from a node. Raises what ``manager.drain_node`` raises."""
-        return plain(await self.manager.drain_node(node_id))
+    async def drain(self, node_id: str, tell: Callable[[Any], None] = lambda progress: None) -> Any:
+        """Move everything away from a node, and ``tell`` how far it is. Raises what ``manager.drain_node`` raises."""
+        return plain(
+            await self.manager.drain_node(node_id, on_progress=lambda progress: tell(plain(progress)))
+        )
 
     async def cordon(self, node_id: str) -> Any:
         """Place no new actors on a node."""

@@ -7,7 +7,6 @@ seconds have passed, whichever is first, and the job goes on by itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
@@ -16,6 +15,7 @@ from starlette.exceptions import HTTPException
 from cajun_fast.management.http.console import Console
 from cajun_fast.management.http.looking import ActorId, NodeId
 from cajun_fast.management.http.models import Election, Job, Jobs, Migration
+from cajun_fast.management.jobs import Work
 
 Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for the end")]
 
@@ -25,9 +25,7 @@ def steering_routes(console: Console) -> APIRouter:
     routes = APIRouter(dependencies=console.guard.writing, tags=["steer"])
     ask = console.operations
 
-    async def begin(
-        response: Response, kind: str, subject: str, work: Coroutine[Any, Any, Any], wait: float
-    ) -> Any:
+    async def begin(response: Response, kind: str, subject: str, work: Work, wait: float) -> Any:
         job = console.jobs.start(kind, subject, work)
         try:
             async with asyncio.timeout(wait):
@@ -46,24 +44,24 @@ def steering_routes(console: Console) -> APIRouter:
     )
     async def migrate(response: Response, actor: ActorId, to: Migration, wait: Wait = 5.0) -> Any:
         await ask.check_migration(actor, to.node)
-        return await begin(response, "migrate", actor, ask.migrate(actor, to.node), wait)
+        return await begin(response, "migrate", actor, lambda tell: ask.migrate(actor, to.node), wait)
 
     @routes.post(
         "/nodes/{node}/drain", response_model=Job, summary="Move all actors away", responses=ACCEPTED
     )
     async def drain(response: Response, node: NodeId, wait: Wait = 0.0) -> Any:
         await ask.check_node(node)
-        return await begin(response, "drain", node, ask.drain(node), wait)
+        return await begin(response, "drain", node, lambda tell: ask.drain(node, tell), wait)
 
     @routes.post("/nodes/{node}/cordon", response_model=Job, summary="Place no new actors there")
     async def cordon(response: Response, node: NodeId, wait: Wait = 5.0) -> Any:
         await ask.check_node(node)
-        return await begin(response, "cordon", node, ask.cordon(node), wait)
+        return await begin(response, "cordon", node, lambda tell: ask.cordon(node), wait)
 
     @routes.post("/nodes/{node}/uncordon", response_model=Job, summary="Place actors there again")
     async def uncordon(response: Response, node: NodeId, wait: Wait = 5.0) -> Any:
         await ask.check_node(node)
-        return await begin(response, "uncordon", node, ask.uncordon(node), wait)
+        return await begin(response, "uncordon", node, lambda tell: ask.uncordon(node), wait)
 
     return routes
 

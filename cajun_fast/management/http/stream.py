@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
@@ -19,6 +20,8 @@ from cajun_fast.management.watch import Watcher
 
 #: Seconds of quiet before a comment is sent.
 QUIET = 15.0
+#: Jobs that are told of with each overview.
+SHOWN_JOBS = 10
 
 
 class EventStream(StreamingResponse):
@@ -36,18 +39,19 @@ def stream_routes(console: Console) -> APIRouter:
         response_class=EventStream,
         summary="Everything as it happens",
         description="Server-sent events. `overview`: as /overview, once a second. `happened`: nodes that come and go, "
-        "elections, outages, movements. `missed`: so many were dropped because the reader was slow.",
+        "elections, outages, movements. `jobs`: moves and drains that were asked for here. `missed`: so many were "
+        "dropped, because the reader was slow.",
     )
     async def events() -> EventStream:
         if console.watch.watchers >= MOST_WATCHERS:
             raise HTTPException(503, f"{MOST_WATCHERS} pages follow this node already", {"Retry-After": "10"})
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return EventStream(_lines(console.watch.watch()), headers=headers)
+        return EventStream(_lines(console, console.watch.watch()), headers=headers)
 
     return routes
 
 
-async def _lines(watcher: Watcher) -> AsyncIterator[str]:
+async def _lines(console: Console, watcher: Watcher) -> AsyncIterator[str]:
     try:
         yield "retry: 2000\n\n"
         while True:
@@ -60,6 +64,12 @@ async def _lines(watcher: Watcher) -> AsyncIterator[str]:
             if news is None:
                 return
             name, data = news
-            yield f"event: {name}\ndata: {json.dumps(data, default=str)}\n\n"
+            yield _event(name, data)
+            if name == "overview":
+                yield _event("jobs", [console.jobs.shown(job) for job in console.jobs][:SHOWN_JOBS])
     finally:
         watcher.close()
+
+
+def _event(name: str, data: Any) -> str:
+    return f"event: {name}\ndata: {json.dumps(data, default=str)}\n\n"

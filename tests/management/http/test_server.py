@@ -25,7 +25,7 @@ async def news(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, Any]]:
     async for line in lines:
         if line.startswith("event: "):
             name = line.removeprefix("event: ")
-        elif line.startswith("data: "):
+        elif line.startswith("data: ") and name != "jobs":
             yield name, json.loads(line.removeprefix("data: "))
 
 
