@@ -3,6 +3,8 @@
 from cajun_fast._core.context import Context, Reply
 from cajun_fast.actors.actor import Actor
 from cajun_fast.actors.dead_letters import DeadLetter, DeadLetters
+from cajun_fast.actors.deaths import Terminated
+from cajun_fast.actors.groups import Group
 from cajun_fast.actors.ids import counted_ids, random_ids
 from cajun_fast.actors.ports import LocalRouter, Router
 from cajun_fast.actors.props import MailboxPolicy, Props
@@ -20,6 +22,7 @@ __all__ = [
     "DeadLetter",
     "DeadLetters",
     "Directive",
+    "Group",
     "LocalRouter",
     "MailboxPolicy",
     "Props",
@@ -28,6 +31,7 @@ __all__ = [
     "Router",
     "Supervision",
     "SystemView",
+    "Terminated",
     "Timer",
     "actor",
     "counted_ids",

@@ -7,6 +7,7 @@ hooks run with their actor as the running one.
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 import weakref
@@ -18,6 +19,8 @@ from cajun_fast._core.lane import Exchange
 from cajun_fast._core.turns import Dispatcher
 from cajun_fast.actors.actor import Actor
 from cajun_fast.actors.dead_letters import Throttle
+from cajun_fast.actors.deaths import FAILED, STOPPED, Deaths
+from cajun_fast.actors.groups import Groups
 from cajun_fast.actors.ids import IdStrategy, check_id, random_ids
 from cajun_fast.actors.props import Props, take_props
 from cajun_fast.actors.recipe import Kind, Recipe, kind_of
@@ -50,6 +53,9 @@ class Keeper:
         self._clock = ports.clock
         self._ids: IdStrategy = settings.ids or random_ids(ports.random)
         self._children_made = 0
+        self._failed: set[str] = set()
+        #: Told of each actor that is gone, and why: nobody, unless actors watch or subscribe.
+        self.on_end: list[Callable[[str, str], None]] = []
         self._shared: weakref.WeakValueDictionary[Kind, Recipe] = weakref.WeakValueDictionary()
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
@@ -58,6 +64,20 @@ class Keeper:
         self.dispatcher = Dispatcher(
             exchange, self, time_slice=settings.time_slice, batch=settings.batch, timing=settings.timing
         )
+
+    @functools.cached_property
+    def deaths(self) -> Deaths:
+        """Who watches whom."""
+        deaths = Deaths(self._exchange, self.cells)
+        self.on_end.append(deaths.actor_ended)
+        return deaths
+
+    @functools.cached_property
+    def groups(self) -> Groups:
+        """Who has subscribed to what."""
+        groups = Groups(self._exchange, lambda: self.closing)
+        self.on_end.append(groups.actor_ended)
+        return groups
 
     # ---- Start ---------------------------------------------------------------------------------------------
 
@@ -140,6 +160,7 @@ class Keeper:
         if failed is not None and cell.state == "starting":
             failed(None if task.cancelled() else task.exception())
         else:
+            self._failed.add(cell.id)
             self.stop(cell, said_goodbye=True)
 
     async def started(self, cell: Cell, task: asyncio.Task[None]) -> None:
@@ -211,6 +232,7 @@ class Keeper:
                 return
             if self._apply(parent, directive, error, message):
                 parent.recover_from(error, message)
+        self._failed.add(cell.id)
         self.stop(cell)
 
     async def recover(self, cell: Cell, error: BaseException, message: Any) -> None:
@@ -361,6 +383,10 @@ class Keeper:
         self._ending.pop(cell.id, None)
         if cell.parent is not None and cell.parent.children:
             cell.parent.children.pop(cell.id, None)
+        reason = FAILED if cell.id in self._failed else STOPPED
+        self._failed.discard(cell.id)
+        for on_end in self.on_end:
+            on_end(cell.id, reason)
         self._exchange.router.actor_stopped(cell.id)
 
     async def stop_all(self, timeout: float) -> list[str]:

@@ -14,6 +14,8 @@ from cajun_fast._core.cell import Cell
 from cajun_fast._core.lane import Exchange, running
 from cajun_fast._core.turns import Dispatcher
 from cajun_fast.actors.dead_letters import DeadLetters
+from cajun_fast.actors.deaths import Deaths
+from cajun_fast.actors.groups import Group, Groups
 from cajun_fast.actors.lifecycle import Keeper, ancestors
 from cajun_fast.actors.ports import LocalRouter, Router
 from cajun_fast.actors.settings import ActorSettings
@@ -195,6 +197,24 @@ class ActorSystem:
         self._running  # noqa: B018 - raises before the start
         return self.exchange.pid(actor_id)
 
+    def group(self, topic: str) -> Group:
+        """A handle on a topic, to publish to. Raises ConfigError for a bad name, NotRunningError."""
+        return Group(self._running.groups, self.exchange, topic)
+
+    @property
+    def deaths(self) -> Deaths:
+        """Who watches whom on this node."""
+        return self._running.deaths
+
+    @property
+    def groups(self) -> Groups:
+        """Who on this node has subscribed to what."""
+        return self._running.groups
+
+    def on_end(self, ended: Callable[[str, str], None]) -> None:
+        """Have ``ended(actor_id, reason)`` called for each actor of this node that is gone; it must not raise."""
+        self._running.on_end.append(ended)
+
     def actor_ids(self) -> Iterable[str]:
         """Ids of the actors here, those that are starting or stopping among them."""
         return tuple(self._keeper.cells) if self._keeper is not None else ()
@@ -242,6 +262,10 @@ class SystemView:
     def pid(self, actor_id: str) -> Pid:
         """A handle on the actor of that id."""
         return self._system.pid(actor_id)
+
+    def group(self, topic: str) -> Group:
+        """A handle on a topic: see ``ActorSystem.group``."""
+        return self._system.group(topic)
 
     def actor_ids(self) -> Iterable[str]:
         """Ids of the actors of this node."""

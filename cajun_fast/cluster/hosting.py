@@ -33,6 +33,16 @@ from cajun_fast.metadata.store import Compare
 log = logging.getLogger("cajun_fast.cluster")
 
 
+#: In an actor's record: the epoch at which it was last started anew because its node was lost.
+ADOPTED_AT = "adopted"
+
+
+def adopted_at(record: ActorRecord) -> int:
+    """See ADOPTED_AT; 0 for an actor that never lost its node."""
+    epoch = record.extra.get(ADOPTED_AT, 0)
+    return epoch if isinstance(epoch, int) else 0
+
+
 class Runtime(Protocol):
     """What is needed of the actor system."""
 
@@ -195,7 +205,7 @@ class Hosting:
             epoch=old.epoch + 1,
             type=old.type,
             arguments=old.arguments,
-            extra=old.extra,
+            extra={**old.extra, ADOPTED_AT: old.epoch + 1},
         )
         self._starting.add(actor_id)
         try:

@@ -123,6 +123,11 @@ class Membership:
         return self._record
 
     @property
+    def lease_id(self) -> int:
+        """Of the lease of this node's record, for what else is to end with it; 0 before it entered."""
+        return 0 if self._lease is None else self._lease.id
+
+    @property
     def deadline_ns(self) -> int:
         """Past this moment of the clock this node must not act as an owner; 0 before it entered."""
         if self._lease is None:

@@ -16,10 +16,12 @@ from cajun_fast._core.lane import Exchange, Pid
 from cajun_fast.actors.registry import Registry
 from cajun_fast.actors.system import ActorSystem
 from cajun_fast.cluster import settings
+from cajun_fast.cluster.deaths import ClusterDeaths, deaths_id
 from cajun_fast.cluster.detector import Detector, DetectorHooks
 from cajun_fast.cluster.directory import Directory, Standing
 from cajun_fast.cluster.events import EventLog
 from cajun_fast.cluster.failover import Failover
+from cajun_fast.cluster.groups import ClusterGroups, groups_id
 from cajun_fast.cluster.health import StoreHealth
 from cajun_fast.cluster.hold import Hold
 from cajun_fast.cluster.host import Host, ask_for_promise, ask_to_adopt, host_id
@@ -243,9 +245,10 @@ class Node:
             may_own=self._may_own,
             on_started=self._on_started,
         )
-        self.locator.on_moved = self.hosting.on_moved
+        self.locator.on_moved = self._on_moved
         self.registrar.start()
         await self._start_host()
+        await self._start_doors()
         self.router.start(self.exchange, self.messaging, self.owner)
         await self.members.start()
         self.sharding.start(self.actors, self.router)
@@ -269,6 +272,8 @@ class Node:
             ("sharded actors", lambda: self.sharding.finish(self.config.actors.stop_timeout)),
             ("actors", self._stop_actors),
             ("shards", self.sharding.stop),
+            ("deaths", lambda: self.deaths.stop() if hasattr(self, "deaths") else no_work()),
+            ("groups", lambda: self.groups.stop() if hasattr(self, "groups") else no_work()),
             ("registrations", self.registrar.stop),
             ("membership", self.membership.leave),
             ("health", self.health.stop),
@@ -326,6 +331,30 @@ class Node:
         )
         await self.actors.register_function(self.host.receive, host_id(self.owner.node))
         self.inspector = await start_inspector(self)
+
+    async def _start_doors(self) -> None:
+        """Death watch and groups: an actor each that hears from other nodes; nothing more until they are used."""
+        actors, node = self.actors, self.owner.node
+        self.deaths = ClusterDeaths(
+            self.exchange,
+            self.locator,
+            self.members,
+            self.hosting,
+            lambda: self.owner,
+            lambda: actors.deaths,
+            self._backoff,
+            actors.on_end,
+        )
+        self.groups = ClusterGroups(
+            self.exchange, self.store, self.keys, self.membership, node, lambda: actors.groups, self._backoff
+        )
+        actors.deaths.remote, actors.groups.remote = self.deaths, self.groups
+        await actors.register_function(self.deaths.receive, deaths_id(node))
+        await actors.register_function(self.groups.receive, groups_id(node))
+
+    def _on_moved(self, actor_id: str, standing: Standing | None, revision: int) -> None:
+        self.hosting.on_moved(actor_id, standing, revision)
+        self.deaths.on_moved(actor_id, standing)
 
     def _record(self) -> NodeRecord:
         types, sharded = self.sharding.hosted_types()
@@ -393,6 +422,7 @@ class Node:
         self.failover.node_left(record.owner)
         self.detector.watch_all()
         self.sharding.allocator.node_left(record.owner)
+        self.deaths.node_left(record.owner)
 
     def _heard(self, record: NodeRecord) -> bool:
         seen = self.messaging.liveness(record.node)
@@ -438,6 +468,7 @@ class Node:
         self._tasks.start(self._sync_unasked(), "sync")
 
     def _on_regained(self) -> None:
+        self.groups.renew()
         self._tasks.start(self._sync_unasked(), "sync")
 
     async def _sync_unasked(self) -> None:
@@ -522,6 +553,7 @@ class Node:
         self.router.start(self.exchange, self.messaging, self.owner)
         self.detector.watch_all()
         await self.membership.enter(self._record())
+        self.groups.renew()
 
     # ---- hosting
 
@@ -546,3 +578,7 @@ class Node:
                 if lives or self.ports.clock.now_ns() >= give_up:
                     raise
                 await self.locator.changed(actor_id, 0.25)
+
+
+async def no_work() -> None:
+    """What never started needs no stop."""

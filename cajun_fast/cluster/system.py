@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from cajun_fast._core.lane import Exchange, Pid
 from cajun_fast.actors.dead_letters import DeadLetters
+from cajun_fast.actors.groups import Group
 from cajun_fast.actors.ids import check_id, random_ids
 from cajun_fast.actors.registry import Registry, registry, type_of
 from cajun_fast.clock import Clock
@@ -384,6 +385,12 @@ class ClusterActorSystem:
             return bool(decode_answer(await host.ask({"op": "stop", "id": actor_id}, timeout=timeout), host))
         except ActorNotFoundError:
             return False
+
+    def group(self, topic: str) -> Group:
+        """A handle on a topic: what is published to it goes to every actor of the cluster that has subscribed by
+        ``context.subscribe(topic)``. Raises ConfigError for a bad name, NotRunningError.
+        """
+        return self._running.actors.group(topic)
 
     def actor_ids(self) -> list[str]:
         """Ids of the actors of this node, without the engine's own."""

@@ -36,6 +36,7 @@ class KeySpace:
     shards: str = field(init=False)
     locks: str = field(init=False)
     settings: str = field(init=False)
+    groups: str = field(init=False)
     #: Name of the leader's lock: pass it to ``MetadataStore.lock``.
     leader_lock: str = field(init=False)
     #: The leader's record (node id, token), written under the lock's lease.
@@ -45,7 +46,7 @@ class KeySpace:
         if not self.cluster:
             raise ConfigError("the cluster's name is empty: name it, e.g. cluster_name='orders'")
         root = f"{ROOT}/{component(self.cluster)}/{VERSION}/"
-        prefixes = ("nodes", "incarnations", "actors", "shards", "locks", "settings")
+        prefixes = ("nodes", "incarnations", "actors", "shards", "locks", "settings", "groups")
         places = {name: f"{root}{name}/" for name in prefixes}
         places |= {"root": root, "leader": f"{root}leader", "leader_lock": f"{root}locks/leader"}
         for name, value in places.items():
@@ -82,6 +83,15 @@ class KeySpace:
     def setting(self, name: str) -> str:
         """What all nodes must agree on (shard count, protocol version…)."""
         return self.settings + component(name)
+
+    def group(self, topic: str, node_id: str) -> str:
+        """That a node has subscribers of a topic, under its lease."""
+        return f"{self.groups}{component(topic)}/{component(node_id)}"
+
+    def group_of(self, key: str) -> tuple[str, str]:
+        """The topic and the node id in a key of ``groups``."""
+        topic, _, node = key.removeprefix(self.groups).partition("/")
+        return unquote(topic), unquote(node)
 
     def node_of(self, key: str) -> str:
         """The id in a key of ``nodes`` or ``incarnations``."""

@@ -96,6 +96,24 @@ cdef class Context:
         """
         self.cell.dispatcher.keeper.passivate(self.cell)
 
+    def watch(self, Pid pid not None):
+        """Be told once when that actor ends, wherever it lives: a ``Terminated`` message says why. Where there is no
+        such actor, at once. Watching again what is watched does nothing."""
+        self.cell.dispatcher.keeper.deaths.watch(self.cell.pid, pid.lane.target)
+
+    def unwatch(self, Pid pid not None):
+        """Do not be told; a ``Terminated`` that stands in the mailbox already is handled all the same."""
+        self.cell.dispatcher.keeper.deaths.unwatch(self.cell.pid, pid.lane.target)
+
+    def subscribe(self, str topic not None):
+        """Get what is published to ``topic`` from now on, until ``unsubscribe`` or the end of this actor. Returns an
+        awaitable that is done once every node can know of it; it need not be awaited."""
+        return self.cell.dispatcher.keeper.groups.subscribe(self.cell.pid, topic)
+
+    def unsubscribe(self, str topic not None):
+        """Get no more of ``topic``; what is on its way may still come."""
+        self.cell.dispatcher.keeper.groups.unsubscribe(self.cell.pid, topic)
+
     def schedule(self, delay, message, *, interval=None):
         """Tell this actor ``message`` in ``delay`` seconds, and then every ``interval`` seconds where that is given.
 

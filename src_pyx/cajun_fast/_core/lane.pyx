@@ -178,6 +178,13 @@ cdef class Exchange:
         except CajunError as error:
             self.dead_letters.record(pid.id, message, type(error).__name__, None)
 
+    def pass_on(self, Pid pid, message, int guarantee, Pid sender=None, waiter=None):
+        """Tell for somebody else: ``sender`` is who sent it, ``waiter`` a future that is done as with ``send``.
+
+        Raises what ``Pid.tell`` raises."""
+        self.check()
+        pid.lane.submit(TELL, message, guarantee, sender, 0, None, 0, waiter, False)
+
     def tell_later(self, Pid pid, message, double delay, int guarantee, Pid sender):
         """Tell after ``delay`` seconds; the returned handle has ``cancel()``."""
         cdef Delayed delayed = Delayed.__new__(Delayed)
