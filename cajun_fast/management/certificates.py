@@ -94,10 +94,17 @@ def make_authority(folder: Folder, *, name: str = "cajun-fast", days: float = 36
 
 
 def make_node(
-    folder: Folder, node: str, *, hosts: Iterable[str] = LOCAL, days: float = 90, dns_id: bool = False
+    folder: Folder,
+    node: str,
+    *,
+    hosts: Iterable[str] = LOCAL,
+    days: float = 90,
+    delay: float = 0.0,
+    dns_id: bool = False,
 ) -> None:
     """A node's certificate and key, for both directions, in the place of older ones: key first, each in one step.
 
+    ``delay``: days until it counts.
     ``dns_id``: name the node by a DNS name instead of the URI. Raises ConfigError without an authority.
     """
     x509, hashes, serialization = _cryptography()
@@ -110,7 +117,7 @@ def make_node(
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, node[:64])])
     authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     cert = (
-        _blank(x509, subject, ca.subject, key, days)
+        _blank(x509, subject, ca.subject, key, days, delay)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(x509, digital_signature=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
@@ -160,7 +167,9 @@ def _new_key() -> EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def _blank(x509: Any, subject: Any, issuer: Any, key: EllipticCurvePrivateKey, days: float) -> Any:
+def _blank(
+    x509: Any, subject: Any, issuer: Any, key: EllipticCurvePrivateKey, days: float, delay: float = 0.0
+) -> Any:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -168,7 +177,7 @@ def _blank(x509: Any, subject: Any, issuer: Any, key: EllipticCurvePrivateKey, d
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(min(now, now + timedelta(days=days)) - BACKDATED)
+        .not_valid_before(min(now + timedelta(days=delay), now + timedelta(days=days)) - BACKDATED)
         .not_valid_after(now + timedelta(days=days))
     )
 

@@ -55,6 +55,9 @@ class Connection(ConnectionCore, asyncio.BufferedProtocol):
         self._raw, self.tls = raw, tls
         name = raw.get_extra_info("peername")
         self.kind = tune(raw)
+        if self.kind == "tcp" and name is None:  # gone before anybody looked
+            self.abort()
+            return False
         self.place = place_of(name)
         self.address = f"{name[0]}:{name[1]}" if isinstance(name, tuple) and name else self.kind
         return self.system.opened(self)

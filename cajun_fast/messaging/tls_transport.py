@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 STRANGER_BUFFER = 4096
 LINK_BUFFER = 256 * 1024
 STRANGER_MOST = 256 * 1024  # bytes before the link starts: a long certificate chain fits
+TLS_RECORDS = (0x15, 0x16)  # first byte of an alert and of a handshake
 JOINED_MOST = 16 * 1024  # chunks that are smaller together make one TLS record
 
 
@@ -37,13 +38,12 @@ class TlsTransport(asyncio.BufferedProtocol):
         """``host``: the name that was dialled; None on the side that was."""
         self._connection = connection
         self._papers = papers
-        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        context = papers.server if host is None else papers.client
-        self._tls = context.wrap_bio(self._in, self._out, server_side=host is None, server_hostname=host)
+        self._host = host
         self._raw: asyncio.Transport
-        self._use_buffer(STRANGER_BUFFER)
+        self._tls: ssl.SSLObject
         self._up = self._paused = self._closing = False
         self._strange = 0
+        self._first: int | None = None  # byte that came
 
     def _use_buffer(self, size: int) -> None:
         self._buffer = bytearray(size)
@@ -76,7 +76,16 @@ class TlsTransport(asyncio.BufferedProtocol):
         """asyncio: the socket is open."""
         assert isinstance(transport, asyncio.Transport) or hasattr(transport, "writelines")
         self._raw = transport  # type: ignore[assignment]
-        if self._connection.admit(transport, self) and not self._tls.server_side:
+        if not self._connection.admit(transport, self):
+            self._closing = True
+            return
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()  # not before it may stay
+        context = self._papers.server if self._host is None else self._papers.client
+        self._tls = context.wrap_bio(
+            self._in, self._out, server_side=self._host is None, server_hostname=self._host
+        )
+        self._use_buffer(STRANGER_BUFFER)
+        if self._host is not None:
             self._shake_hands()
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -87,6 +96,8 @@ class TlsTransport(asyncio.BufferedProtocol):
         """asyncio: bytes have come."""
         if self._closing:
             return
+        if self._first is None:
+            self._first = self._buffer[0]
         self._in.write(self._view[:nbytes])
         if self._up:
             self._take_in()
@@ -135,21 +146,11 @@ class TlsTransport(asyncio.BufferedProtocol):
 
     def _take_in(self) -> None:
         """Decrypt what came, straight into the connection's buffer, as much as fits at once."""
-        connection, read = self._connection, self._tls.read
+        connection = self._connection
         more = True
         while more and not (self._paused or self._closing):
-            room = connection.get_buffer(-1)
-            size, filled = len(room), 0
-            if not size:
-                return
             try:
-                while filled < size:
-                    count = read(size - filled, room[filled:])
-                    if not count:
-                        break
-                    filled += count  # type: ignore[operator]
-            except ssl.SSLWantReadError:
-                more = False
+                filled, more = self._decrypt(connection.get_buffer(-1))
             except ssl.SSLError as error:
                 self._fail(HandshakeError(self._explain(error)))
                 return
@@ -161,9 +162,25 @@ class TlsTransport(asyncio.BufferedProtocol):
                 self.close()
                 return
 
+    def _decrypt(self, room: memoryview) -> tuple[int, bool]:
+        """Fill ``room``; returns how far, and whether there may be more."""
+        read, came, decrypted = self._tls.read, self._in, self._tls.pending
+        size, filled = len(room), 0
+        try:
+            while filled < size:
+                count = read(size - filled, room[filled:] if filled else room)
+                if not count:
+                    return filled, True
+                filled += count  # type: ignore[operator]
+                if not (came.pending or decrypted()):
+                    return filled, False  # to ask for more would raise, which costs more than a short message
+        except ssl.SSLWantReadError:
+            return filled, False
+        return filled, size > 0
+
     def _explain(self, error: ssl.SSLError) -> str:
         reason = reason_of(error)
-        if reason in ("wrong version number", "http request", "unknown protocol"):
+        if self._first not in TLS_RECORDS:
             return "TLS is spoken here, the other side speaks without: turn TLS on there, or off here"
         if isinstance(error, ssl.SSLEOFError):
             return "the connection ended within a TLS record"

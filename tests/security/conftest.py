@@ -59,6 +59,9 @@ class Office:
             **options,
         )
 
+    def security_with_keys(self, node: str, path: Path) -> Security:
+        return Security(keys=Keys(file=str(path)), reload_interval=0.05)
+
 
 @pytest.fixture
 def office(tmp_path: Path) -> Office:

@@ -24,7 +24,8 @@ FULL = (11, 0.5)
 
 def bench_command(
     workload: Annotated[
-        list[str] | None, typer.Argument(help="W1 … W5, links, actors, handlers, payload, parts, memory.")
+        list[str] | None,
+        typer.Argument(help="W1 … W5, links, actors, handlers, TLS, payload, parts, memory."),
     ] = None,
     quick: Annotated[bool, typer.Option(help="A few minutes: the main cases only.")] = False,
     rounds: Annotated[int | None, typer.Option(min=1, help="Turns of each side.")] = None,

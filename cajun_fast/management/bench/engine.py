@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Awaitable, Iterator
+from pathlib import Path
 from typing import Any
 
 from cajun_fast._core.lane import Pid
@@ -29,6 +30,7 @@ from cajun_fast.management.bench.contestant import (
     Sender,
     Tally,
 )
+from cajun_fast.management.certificates import Folder, make_authority, make_node, make_secret
 from cajun_fast.messaging.network import SocketNetwork
 from cajun_fast.ports import Ports
 
@@ -38,16 +40,29 @@ PATIENCE = 10.0  # seconds until messages that did not come count as lost
 
 async def join(name: str, options: Options) -> ClusterActorSystem:
     """A member of the contestant's cluster."""
-    config = (
+    builder = (
         ClusterConfig.Builder(name, f"sqlite:///{options['store']}")
         .with_messaging_port(0)
         .with_delivery_guarantee(options.get("guarantee", "EXACTLY_ONCE"))
-        .build()
     )
+    if options.get("secure"):
+        secure(builder, name, Path(f"{options['store']}.certs"))
+    config = builder.build()
     ports = Ports(network=SocketNetwork(unix=options["transport"] == "unix"))
     system = ClusterFactory.create_cluster_system(config, ports=ports)
     await system.start()
     return system
+
+
+def secure(builder: ClusterConfig.Builder, name: str, path: Path) -> None:
+    """TLS and authentication, with papers of the contestant's own authority, which its first process makes."""
+    folder = Folder(path)
+    if not folder.ca.exists():
+        make_authority(folder)
+        make_secret(folder)
+    make_node(folder, name)
+    builder.with_tls(cert=folder.cert(name), key=folder.key(name), ca=folder.ca)
+    builder.with_authentication(key_file=folder.secret)
 
 
 class Target(Actor):

@@ -135,6 +135,37 @@ def over_the_wire() -> Iterator[Case]:
     )
 
 
+def secured() -> Iterator[Case]:
+    """What TLS costs: the engine beside itself."""
+    yield Case(
+        "TLS",
+        "tell with TLS and authentication against plain",
+        TELL,
+        (engine("secure", secure=True), engine()),
+        (
+            Goal("engine", "rate", at_least=0.6),
+            Goal("engine", "send_us"),
+            Goal("engine", "receive_us"),
+        ),
+        quick=True,
+    )
+    yield Case(
+        "TLS",
+        "ask with TLS and authentication against plain",
+        ASK,
+        (engine("secure", secure=True), engine()),
+        (Goal("engine", "p50_us"),),
+        quick=True,
+    )
+    yield Case(
+        "TLS",
+        "tell of 1024 KiB with TLS and authentication against plain",
+        TELL | {"size": 1 << 20},
+        (engine("secure", secure=True), engine()),
+        (Goal("engine", "rate"),),
+    )
+
+
 def growing() -> Iterator[Case]:
     """Cost a message as work grows."""
     for links in (8, 32):
@@ -258,7 +289,7 @@ def within() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """All of them; those of the quick run are marked."""
-    wired = [*over_the_wire(), *growing(), *beside(), *sizes()]
+    wired = [*over_the_wire(), *growing(), *secured(), *beside(), *sizes()]
     found = [transported(case, "unix") for case in wired]
     found += [dataclasses.replace(transported(case, "tcp"), quick=False) for case in wired]
     return found + list(within())
