@@ -102,7 +102,43 @@ class OutcomeUnknownError(CajunError):
 
 
 class AskTimeoutError(CajunError, TimeoutError):
-    """No answer came in time; whether the message was handled is not known."""
+    """No answer came in time; the text and the fields say where the target stood when that was asked, right after.
+
+    ``cause`` is one of
+
+    ==============  ================================================================================================
+    not-found       no such actor stands on the node where it was looked for
+    no-way          the message waits on the asker's node: it is not known (yet) where the actor lives
+    no-room         it waits there for room, at ``position``: the mailbox or the link's window is full
+    on-its-way      sent, and the far node has not acknowledged it
+    queued          in the target's mailbox, at ``position`` (1: next)
+    in-handler      in the target's handler, since ``since`` seconds, at ``where`` (file:line in function)
+    not-running     in the mailbox of an actor that starts, restarts, stops or is being moved
+    not-answered    it left the mailbox, and its answer has not come: the handler gave none yet, or it is on its way
+    node-stuck      the node lives, but its event loop has stood for ``since`` seconds: something blocks it
+    node-silent     nothing is heard from the node
+    node-gone       the node is no member any more
+    unknown         none of this could be found out
+    ==============  ================================================================================================
+
+    Whether the message was handled, or will be, is not known, except where it still waits on the asker's own node
+    (no-way, no-room): then it was not, and is not sent any more.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        actor_id: str = "",
+        *,
+        node: str = "",
+        cause: str = "unknown",
+        position: int | None = None,
+        since: float | None = None,
+        where: str = "",
+    ) -> None:
+        self.actor_id, self.node, self.cause = actor_id, node, cause
+        self.position, self.since, self.where = position, since, where
+        super().__init__(message)
 
 
 class RemoteActorError(CajunError):

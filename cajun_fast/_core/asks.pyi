@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from typing_extensions import disjoint_base
 
@@ -21,6 +22,7 @@ class PendingAsk:
 
 @disjoint_base
 class Asks(Replies):
+    explainer: Callable[[int, str, asyncio.Future[Any], float, Carrier | None], bool] | None
     def __init__(
         self,
         node: str,

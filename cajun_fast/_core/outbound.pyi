@@ -7,7 +7,7 @@ from cajun_fast._core.bulk import BulkOut
 from cajun_fast._core.codec import Serializer
 from cajun_fast._core.inbound import Inbound
 from cajun_fast._core.instruments import Histogram
-from cajun_fast._core.lane import Exchange
+from cajun_fast._core.lane import Exchange, Lane
 from cajun_fast._core.names import Names
 from cajun_fast._core.ports import Carrier, Replies
 from cajun_fast._core.window import SendWindow
@@ -66,6 +66,7 @@ class Outbound(Carrier):
     def batch(self) -> Histogram: ...
     @property
     def round_trip(self) -> Histogram: ...
+    def carries(self, lane: Lane) -> bool: ...
     @property
     def sent_by_guarantee(self) -> tuple[int, int, int, int]: ...
     @property

@@ -40,6 +40,7 @@ from cajun_fast.cluster.shards.ids import is_sharded
 from cajun_fast.cluster.shards.parts import Sharding
 from cajun_fast.cluster.standstill import Either, Standstill
 from cajun_fast.cluster.tasks import Backoff, Tasks
+from cajun_fast.cluster.unanswered import Unanswered
 from cajun_fast.config import ClusterConfig, NodeAddress
 from cajun_fast.errors import (
     ActorAlreadyExistsError,
@@ -83,6 +84,7 @@ class Node:
         self._returning: asyncio.Task[None] | None = None
         self._build()
         self.metrics = ClusterMetrics(self)
+        self.unanswered = Unanswered(self)
 
     def _backoff(self, first: float = 0.05, cap: float = 1.0) -> Backoff:
         return Backoff(self.ports.random, first, cap)
@@ -265,6 +267,7 @@ class Node:
         self.metrics.stop()
         steps: Sequence[tuple[str, Callable[[], Awaitable[Any]]]] = (
             ("background work", self._tasks.stop),
+            ("unanswered asks", self.unanswered.stop),
             ("hold", self.hold.stop),
             ("detector", self.detector.stop),
             ("leadership", self.leadership.stop),
@@ -331,6 +334,7 @@ class Node:
         )
         await self.actors.register_function(self.host.receive, host_id(self.owner.node))
         self.inspector = await start_inspector(self)
+        self.unanswered.start()
 
     async def _start_doors(self) -> None:
         """Death watch and groups: an actor each that hears from other nodes; nothing more until they are used."""

@@ -6,15 +6,13 @@ in seconds, counters rise from the start of what they count, so whoever wants ra
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import time
 from collections.abc import Mapping
-from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from cajun_fast._core.cell import Cell
 from cajun_fast.actors.dead_letters import DeadLetter
+from cajun_fast.actors.stack import lines_of
 from cajun_fast.cluster.hottest import Hottest, type_name
 from cajun_fast.cluster.inspector import Inspector, inspector_id
 from cajun_fast.errors import ActorNotFoundError
@@ -164,23 +162,8 @@ def actor_report(cell: Cell) -> dict[str, Any]:
         "busy_seconds": cell.busy_ns / 1e9,
         "parent": cell.parent.id if cell.parent is not None else None,
         "children": sorted(cell.children or ())[:MOST],
-        "handler": _where(task) if task is not None else None,
+        "handler": next(iter(lines_of(task)), None) if task is not None else None,
     }
-
-
-def _where(task: asyncio.Task[Any]) -> str | None:
-    """The line of the handler on which it waits: of the first coroutine of the task that is not the engine's own."""
-    awaited: Any = task.get_coro()
-    for _ in range(8):
-        frame = getattr(awaited, "cr_frame", None)
-        if isinstance(awaited, CoroutineType) and frame is not None:
-            return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
-        awaited = getattr(awaited, "cr_await", None)
-        if (
-            type(awaited).__name__ == "coroutine_wrapper"
-        ):  # what the compiled pump awaits; it shows nothing of itself
-            awaited = next(iter(gc.get_referents(awaited)), None)
-    return None
 
 
 def _is_wanted(letter: DeadLetter, asked: Mapping[str, Any]) -> bool:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
 
 import cajun_fast as cf
 from cajun_fast.metrics.snapshot import LinkSnapshot, Snapshot, snapshot_from_dict
-
-Member = Callable[[str], Any]
+from tests.metrics.conftest import Member, until
 
 
 class Counter(cf.Actor):
@@ -33,25 +30,6 @@ class Slow(cf.Actor):
 
     async def receive(self, message: Any, context: cf.Context) -> None:
         await self.gate.wait()
-
-
-@pytest.fixture
-async def member(request: pytest.FixtureRequest) -> AsyncIterator[Member]:
-    async with AsyncExitStack() as stack:
-
-        async def make(name: str) -> cf.ClusterActorSystem:
-            config = (
-                cf.ClusterConfig.Builder(name, f"memory://{request.node.name}").with_messaging_port(0).build()
-            )
-            return await stack.enter_async_context(cf.ClusterFactory.create_cluster_system(config))
-
-        yield make
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - whatever the condition reads has no event
-            await asyncio.sleep(0.01)
 
 
 def link(snapshot: Snapshot, peer: str) -> LinkSnapshot:

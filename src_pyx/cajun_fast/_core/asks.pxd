@@ -21,6 +21,7 @@ cdef class Asks(Replies):
     cdef object _clock
     cdef object _timer
     cdef int64_t _timer_at              # ns, 0 when no timer stands
+    cdef public object explainer        # port: (tag, target, future, timeout, carrier) -> bool: it ends the future, soon
     cdef readonly Py_ssize_t limit
     cdef readonly uint64_t answered, failed, timed_out      # those that timed out count as failed too
     cdef readonly Histogram round_trip  # ns, from ask to answer
@@ -28,4 +29,5 @@ cdef class Asks(Replies):
     cdef uint64_t open(self, object future, str target, double timeout) except 0
     cdef int forget(self, uint64_t tag) except -1       # it was never sent
     cdef int set_carrier(self, uint64_t tag, object carrier) except -1
+    cdef int give_up(self, uint64_t tag, PendingAsk ask) except -1
     cdef int _set_timer(self, int64_t at) except -1

@@ -98,6 +98,16 @@ cdef class Asks(Replies):
         for tag in list(self._pending):
             self.fault(tag, NotRunningError(f"node {self.node!r} stopped while the answer was awaited"))
 
+    cdef int give_up(self, uint64_t tag, PendingAsk ask) except -1:
+        if self.explainer is not None and self.explainer(tag, ask.target, ask.future, ask.timeout, ask.carrier):
+            self.failed += 1
+            del self._pending[tag]
+            return 0
+        return self.fault(tag, AskTimeoutError(
+            f"actor {ask.target!r} gave no answer within {ask.timeout:g} s; whether it handled the message is not known",
+            ask.target,
+        ))
+
     cdef int _set_timer(self, int64_t at) except -1:
         if self._timer is not None:
             self._timer.cancel()
@@ -116,10 +126,7 @@ cdef class Asks(Replies):
                 del self._pending[tag]
             elif ask.deadline <= now + GRAIN:
                 self.timed_out += 1
-                self.fault(tag, AskTimeoutError(
-                    f"actor {ask.target!r} gave no answer within {ask.timeout:g} s; "
-                    "whether it handled the message is not known"
-                ))
+                self.give_up(tag, ask)
             elif earliest == 0 or ask.deadline < earliest:
                 earliest = ask.deadline
         if earliest:

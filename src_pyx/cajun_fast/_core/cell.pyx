@@ -333,6 +333,16 @@ cdef class Cell(Intake):
             return self.start_pump(None)        # its pump was cancelled from outside: the recovery is still due
         return self.rest()
 
+    # ---- For inspection ----------------------------------------------------------------------------------------------
+
+    @property
+    def in_hand(self):
+        """What the pump handles right now: (node of who asked or None, tag or 0, ns of the clock when it began), or None."""
+        if self.context is None:
+            return None
+        replies = self.context.replies
+        return None if replies is None else replies.node, self.context.tag, self.context.began
+
     # ---- For the keeper ----------------------------------------------------------------------------------------------
 
     def bind(self, instance, receive, bint bare):

@@ -6,6 +6,7 @@ that there is no room for.
 
 from cpython.object cimport PyTypeObject, inquiry, traverseproc, visitproc
 from cpython.ref cimport Py_DECREF
+from libc.stdint cimport uint32_t
 
 from cajun_fast._core.lane cimport Exchange
 from cajun_fast._core.mailbox cimport (
@@ -144,6 +145,18 @@ cdef class Intake(Resident):
         context.mark = both.mark
         Py_DECREF(both)                 # the entry's own reference
         return True
+
+    def position(self, str node, uint64_t tag):
+        """Where the ask ``tag`` of that node waits, 1 for the next one to be handled; 0: nowhere."""
+        cdef uint32_t i
+        cdef Entry* entry
+        for i in range(self.ring.count):
+            entry = &self.ring.entries[(self.ring.head + i) % self.ring.allocated]
+            if entry.tag == tag and entry.extra != NULL:
+                extra = <object> entry.extra
+                if ((<Dated> extra).replies if type(extra) is Dated else <Replies> extra).node == node:
+                    return i + 1
+        return 0
 
     def drain(self):
         """Take all that waits out of the mailbox: a list of (message, sender, replies, tag, deadline), in order."""

@@ -540,6 +540,14 @@ cdef class Lane:
                     future.set_result(None)
         return 0
 
+    def position(self, uint64_t tag):
+        """Where this node's ask ``tag`` waits here, 1 for the first; 0: nowhere."""
+        items = (self.returned or []) + list(self.waiting or ())
+        for place, item in enumerate(items, 1):
+            if (<Waiting>item).tag == tag and (<Waiting>item).origin is self.exchange.asks:
+                return place
+        return 0
+
     def has_room(self):
         """Whether a tell would go now."""
         if self.waiting is not None:

@@ -335,6 +335,10 @@ cdef class Outbound(Carrier):
             self.timed_at = self.exchange.clock()
         return 0
 
+    def carries(self, Lane lane not None):
+        """Whether messages of ``lane`` are here that have no verdict."""
+        return self.names.is_pending(lane, self.window.acked) or lane in self.holding
+
     @property
     def sent_by_guarantee(self):
         """Messages at most once, at least once, exactly once; and answers."""
