@@ -114,6 +114,12 @@ class MembershipConfig(Group):
     leader_ttl: float | None = setting(
         None, optional(number(0.2, 3600, "s")), "the leader's; default: lease_ttl"
     )
+    discovery: str | None = setting(
+        None,
+        optional(text),
+        "where else nodes' addresses may be found, e.g. dns://_cajun._tcp.workers.example or dns://workers.example:8080",
+    )
+    discovery_interval: float = setting(10.0, number(0.1, 86_400, "s"), "pause between two looks there")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

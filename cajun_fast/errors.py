@@ -159,6 +159,10 @@ class ProtocolError(CajunError):
     """Bytes on a link broke the wire protocol; that link ends, nothing else is disturbed."""
 
 
+class DiscoveryError(CajunError):
+    """Where nodes may be found could not be asked: which source, why. Nobody is evicted for it."""
+
+
 class MetadataStoreError(CajunError):
     """The metadata store refused an operation."""
 

@@ -6,10 +6,12 @@ Laws: the only place in this room that knows how a messaging system is made.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from cajun_fast.actors.system import ActorSystem
 from cajun_fast.cluster.records import NodeRecord, Owner
-from cajun_fast.config import ClusterConfig
+from cajun_fast.config import ClusterConfig, NodeAddress
 from cajun_fast.messaging.security import Keys, Security, Tls
 from cajun_fast.messaging.serializer import make_codec
 from cajun_fast.messaging.settings import LinkSettings
@@ -78,13 +80,15 @@ def address_of(record: NodeRecord) -> Address:
     return Address(record.address.host, record.address.port, record.path)
 
 
-def addresses_of(record: NodeRecord, config: ClusterConfig) -> list[Address]:
-    """Where a node says it is, and where this node's configuration says it is."""
-    known = config.known_nodes.get(record.node)
-    addresses = [address_of(record)]
-    if known is not None and known != record.address:
-        addresses.append(Address(known.host, known.port))
-    return addresses
+def addresses_of(
+    record: NodeRecord, config: ClusterConfig, found: Mapping[str, NodeAddress] = MappingProxyType({})
+) -> list[Address]:
+    """Where a node says it is, and where this node's configuration and its discovery say it is."""
+    others = (config.known_nodes.get(record.node), found.get(record.node))
+    return [
+        address_of(record),
+        *(Address(each.host, each.port) for each in others if each is not None and each != record.address),
+    ]
 
 
 async def probe(network: Network, record: NodeRecord) -> bool:

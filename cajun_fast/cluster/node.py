@@ -21,6 +21,7 @@ from cajun_fast.cluster.detector import Detector, DetectorHooks
 from cajun_fast.cluster.directory import Directory, Standing
 from cajun_fast.cluster.events import EventLog
 from cajun_fast.cluster.failover import Failover
+from cajun_fast.cluster.finder import Finder
 from cajun_fast.cluster.groups import ClusterGroups, groups_id
 from cajun_fast.cluster.health import StoreHealth
 from cajun_fast.cluster.hold import Hold
@@ -219,6 +220,12 @@ class Node:
             stuck_timeout=config.membership.stuck_timeout,
             backoff=self._backoff(0.1),
         )
+        self.finder = Finder(
+            settings.discoveries(config),
+            config.system_id,
+            config.membership.discovery_interval,
+            self._on_found,
+        )
         self.health = StoreHealth(
             store,
             interval=min(1.0, ttl / 3),
@@ -259,6 +266,7 @@ class Node:
         if not self.config.client:
             self.leadership.start(self.owner)
         self.health.start()
+        self.finder.start()
         self._tasks.start(self._report_load(), "load")
         self.metrics.start()
 
@@ -280,6 +288,7 @@ class Node:
             ("registrations", self.registrar.stop),
             ("membership", self.membership.leave),
             ("health", self.health.stop),
+            ("finder", self.finder.stop),
             ("locator", self.locator.stop),
             ("members", self.members.stop),
             ("router", self.router.stop),
@@ -407,16 +416,25 @@ class Node:
 
     def _on_join(self, record: NodeRecord) -> None:
         self.events.add("node-joined", f"node {record.node!r} joined at {record.address}", node=record.node)
-        self.messaging.add_node(record.node, record.incarnation, addresses_of(record, self.config))
+        self.messaging.add_node(record.node, record.incarnation, self._addresses_of(record))
         self.failover.node_joined()
         self.detector.watch_all()
         self.sharding.allocator.look()
+
+    def _addresses_of(self, record: NodeRecord) -> list[Address]:
+        return addresses_of(record, self.config, self.finder.found)
+
+    def _on_found(self, node: str) -> None:
+        """Discovery names an address that is new: one more to dial, if the node lives."""
+        record = self.members.get(node)
+        if record is not None:
+            self.messaging.add_node(node, record.incarnation, self._addresses_of(record))
 
     def _on_change(self, before: NodeRecord, now: NodeRecord) -> None:
         self.sharding.on_change(before, now)
         if (before.address, before.path) != (now.address, now.path):
             log.info("node %r has a new address: %s", now.node, now.address)
-            self.messaging.add_node(now.node, now.incarnation, addresses_of(now, self.config))
+            self.messaging.add_node(now.node, now.incarnation, self._addresses_of(now))
 
     def _on_leave(self, record: NodeRecord) -> None:
         how = "left" if record.leaving else "is lost"
@@ -553,7 +571,7 @@ class Node:
         self.hosting.owner = self.leadership.owner = self.owner
         for record in self.members.nodes.values():
             if record.node != self.owner.node:
-                self.messaging.add_node(record.node, record.incarnation, addresses_of(record, self.config))
+                self.messaging.add_node(record.node, record.incarnation, self._addresses_of(record))
         self.router.start(self.exchange, self.messaging, self.owner)
         self.detector.watch_all()
         await self.membership.enter(self._record())

@@ -12,6 +12,7 @@ from cajun_fast.actors.settings import ActorSettings
 from cajun_fast.cluster.failover import FailoverSettings
 from cajun_fast.cluster.router import Patience
 from cajun_fast.config import ClusterConfig
+from cajun_fast.discovery import Discovery, DnsDiscovery
 from cajun_fast.metadata import MetadataStore, open_store
 from cajun_fast.ports import Ports
 
@@ -46,6 +47,12 @@ def failover_settings(config: ClusterConfig) -> FailoverSettings:
     return FailoverSettings(
         batch_size=config.placement.adoption_batch_size, grace=config.membership.lease_ttl
     )
+
+
+def discoveries(config: ClusterConfig) -> list[Discovery]:
+    """Where else addresses may be found. Raises ConfigError for a URL that nothing serves."""
+    url = config.membership.discovery
+    return [] if url is None else [DnsDiscovery.from_url(url)]
 
 
 def leader_ttl(config: ClusterConfig) -> float:

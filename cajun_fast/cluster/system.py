@@ -33,6 +33,7 @@ from cajun_fast.cluster.settings import store_of
 from cajun_fast.cluster.shards.face import ShardedType
 from cajun_fast.cluster.shards.ids import check_unsharded, is_sharded
 from cajun_fast.config import ClusterConfig, NodeAddress
+from cajun_fast.discovery.base import Discovery
 from cajun_fast.errors import (
     ActorNotFoundError,
     ConfigError,
@@ -107,6 +108,19 @@ class ClusterActorSystem:
         self.manager = ClusterManager(
             self, self._node.store, self._node.keys, self._node.directory, self._node.leadership
         )
+
+    async def join_cluster(self, *discoveries: Discovery) -> Mapping[str, NodeAddress]:
+        """Join, unless that was done: ``start``. Asks ``discoveries`` and the configured one where nodes are, now and
+        again from then on. Returns the living nodes with their addresses, this one among them.
+
+        Raises what ``start`` raises. A discovery that cannot be asked is logged, and asked again.
+        """
+        if self._life is Life.NEW:
+            await self.start()
+        finder = self._running.finder
+        finder.add(discoveries)
+        await finder.look()
+        return self.known_nodes
 
     def _import_modules(self) -> None:
         for module in self.config.imports:

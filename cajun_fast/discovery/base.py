@@ -16,7 +16,8 @@ class Discovery(Protocol):
     """Where nodes may be found."""
 
     async def find(self) -> Mapping[str, NodeAddress]:
-        """What is known now, by node id. Raises CajunError when it cannot be asked."""
+        """What is known now, by node id. Raises DiscoveryError (any CajunError) when it cannot be
+        asked."""
         ...
 
 
