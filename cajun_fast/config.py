@@ -21,6 +21,7 @@ from cajun_fast.config_groups import (
     MembershipConfig,
     MessagingConfig,
     MetadataConfig,
+    MovementConfig,
     PlacementConfig,
     SecurityConfig,
     ShardingConfig,
@@ -51,6 +52,7 @@ __all__ = [
     "MembershipConfig",
     "MessagingConfig",
     "MetadataConfig",
+    "MovementConfig",
     "NodeAddress",
     "PlacementConfig",
     "SecurityConfig",
@@ -97,6 +99,7 @@ class ClusterConfig(Group):
     security: SecurityConfig = field(default_factory=SecurityConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
+    movement: MovementConfig = field(default_factory=MovementConfig)
 
     def __post_init__(self) -> None:
         self.validate()

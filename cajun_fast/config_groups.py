@@ -312,6 +312,39 @@ class ShardingConfig(Group):
     rebalance_pause: float = setting(0.5, number(0.001, unit="s"), "rest between two batches")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MovementConfig(Group):
+    """Moving actors to other nodes, draining a node."""
+
+    _PREFIX = "movement."
+
+    moves_at_once: int = setting(8, whole(1), "actors that leave a node at the same time")
+    arrivals_at_once: int = setting(64, whole(1), "actors that arrive on a node at the same time")
+    handler_timeout: float = setting(
+        10.0, number(0.01, unit="s"), "an actor whose handler runs for longer stays where it is"
+    )
+    settle_timeout: float = setting(
+        5.0, number(0.01, unit="s"), "an actor whose messages are not accepted by then stays where it is"
+    )
+    answer_timeout: float = setting(
+        10.0, number(0.1, unit="s"), "the other node has this long for each step before the commit"
+    )
+    start_timeout: float = setting(15.0, number(0.1, unit="s"), "and this long for the start behind it")
+    silence: float = setting(
+        15.0,
+        number(0.1, unit="s"),
+        "after that much silence of the old owner the new one looks into the directory",
+    )
+    chunk_bytes: int = setting(
+        256 * 1024, whole(1024, 8 << 20), "an actor's state and mailbox travel in parts of this size"
+    )
+    max_bytes: int = setting(256 << 20, whole(1024), "an actor with more state and mailbox does not move")
+    drain_on_stop: bool = setting(False, flag, "SIGTERM: move the actors to other nodes first, then stop")
+    drain_timeout: float = setting(
+        60.0, number(0.1, unit="s"), "a drain ends by then, with what it has moved"
+    )
+
+
 #: By the name that stands before the dot of a setting.
 GROUPS: Mapping[str, type[Group]] = MappingProxyType(
     {
@@ -323,5 +356,6 @@ GROUPS: Mapping[str, type[Group]] = MappingProxyType(
         "security": SecurityConfig,
         "http": HttpConfig,
         "sharding": ShardingConfig,
+        "movement": MovementConfig,
     }
 )

@@ -34,6 +34,8 @@ from cajun_fast.pid import Pid
 from cajun_fast.ports import Ports
 
 logger = logging.getLogger("cajun_fast.actors")
+#: Why a copy has ended that lives on elsewhere.
+MOVED = "moved"
 GRACE = 1.0  # seconds that a cancelled handler has for its clean-up
 
 
@@ -56,6 +58,8 @@ class Keeper:
         self._failed: set[str] = set()
         #: Told of each actor that is gone, and why: nobody, unless actors watch or subscribe.
         self.on_end: list[Callable[[str, str], None]] = []
+        #: Which of the children that came along with a moved actor it means when it spawns one; see ``moving``.
+        self.came_along: Callable[[Cell, Any, str | None], str | None] = lambda parent, target, name: None
         self._shared: weakref.WeakValueDictionary[Kind, Recipe] = weakref.WeakValueDictionary()
         self._starting: dict[str, asyncio.Task[None]] = {}
         self._ending: dict[str, asyncio.Task[None]] = {}
@@ -96,6 +100,21 @@ class Keeper:
             raise NotRunningError(
                 f"node {self._exchange.node_id!r} is stopping: nothing can be spawned on it"
             )
+        cell = self.build(target, actor_id, args, kwargs, parent, reserved=reserved)
+        self.join(cell)
+        return cell
+
+    def build(
+        self,
+        target: Any,
+        actor_id: str | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent: Cell | None = None,
+        *,
+        reserved: bool = False,
+    ) -> Cell:
+        """A cell with its instance that nobody can reach yet; raises with nothing left behind."""
         recipe = self._recipe(target, args, kwargs)
         actor_id = check_id(self._ids(recipe.kind.name) if actor_id is None else actor_id, reserved=reserved)
         self._check_free(actor_id)
@@ -103,11 +122,15 @@ class Keeper:
         self._check_free(actor_id)  # the constructor may have taken it
         cell = Cell(self.dispatcher, self._exchange.pid(actor_id), recipe, parent)
         self._bind(cell, instance, receive, bare)
-        if parent is not None:
-            parent.children = parent.children or {}
-            parent.children[actor_id] = cell
-        self.cells.join(cell)
         return cell
+
+    def join(self, cell: Cell) -> None:
+        """From now on it takes messages. Raises ActorAlreadyExistsError if its id was taken meanwhile."""
+        self._check_free(cell.id)
+        if cell.parent is not None:
+            cell.parent.children = cell.parent.children or {}
+            cell.parent.children[cell.id] = cell
+        self.cells.join(cell)
 
     def _recipe(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recipe:
         """How to make it; those that are spawned without arguments share one for their type."""
@@ -178,15 +201,24 @@ class Keeper:
         """Begin a child: its id, and the task that starts it, if it takes one. A failed start is logged too."""
         if parent.state in ("stopping", "stopped"):
             raise NotRunningError(f"actor {parent.id!r} is stopping: it cannot have more children")
+        came_along = self.came_along(parent, target, name)
+        if came_along is not None:
+            return came_along, None
         if name is None:
-            self._children_made += 1
-            name = f"{kind_of(target).name}-{self._children_made}"
+            name = self._child_name(parent, kind_of(target).name)
         reserved = parent.id.startswith("cajun:")
         cell = self.make(target, f"{parent.id}/{check_id(name)}", args, kwargs, parent, reserved=reserved)
         task = self.begin(cell)
         if task is not None:
             task.add_done_callback(lambda task: log_failed_start(cell.id, task))
         return cell.id, task
+
+    def _child_name(self, parent: Cell, kind: str) -> str:
+        while True:
+            self._children_made += 1
+            name = f"{kind}-{self._children_made}"
+            if f"{parent.id}/{name}" not in self.cells:
+                return name
 
     async def _hook(self, cell: Cell, name: str, *args: Any) -> None:
         if name in cell.recipe.kind.hooks:
@@ -388,6 +420,21 @@ class Keeper:
         for on_end in self.on_end:
             on_end(cell.id, reason)
         self._exchange.router.actor_stopped(cell.id)
+
+    async def move_out(self, cell: Cell) -> None:
+        """It lives on elsewhere, and so does what waits for it: end the copy here, children first."""
+        self.cells.leave(cell)
+        cell.stop_taking()
+        for child in reversed(tuple((cell.children or {}).values())):
+            await self.move_out(child)
+        cancel_all(cell)
+        await self._say_goodbye(cell)
+        cell.close_moved()
+        self.cells.forget(cell)
+        if cell.parent is not None and cell.parent.children:
+            cell.parent.children.pop(cell.id, None)
+        for on_end in self.on_end:
+            on_end(cell.id, MOVED)
 
     async def stop_all(self, timeout: float) -> list[str]:
         """Stop every actor within ``timeout`` seconds; the ids of those that would not."""

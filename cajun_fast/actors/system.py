@@ -97,6 +97,11 @@ class ActorSystem:
         await self.stop()
 
     @property
+    def keeper(self) -> Keeper:
+        """Who keeps the actors: for whoever moves them between systems."""
+        return self._running
+
+    @property
     def dispatcher(self) -> Dispatcher:
         """Who gives the actors of this node their turns; a link's frame loop asks it when to stop."""
         return self._running.dispatcher

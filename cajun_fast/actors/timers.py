@@ -14,7 +14,7 @@ from cajun_fast._core.cell import Cell
 class Timer:
     """A message that will be told to the actor that scheduled it, once or again and again."""
 
-    __slots__ = ("_at", "_cell", "_handle", "_loop", "interval", "message")
+    __slots__ = ("_at", "_cell", "_handle", "_loop", "_stopped", "interval", "message")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, cell: Cell, delay: float, message: Any, interval: float | None
@@ -28,6 +28,7 @@ class Timer:
         self._cell = cell
         self._loop = loop
         self._at = loop.time() + delay
+        self._stopped = False
         self._handle: asyncio.TimerHandle | None = loop.call_at(self._at, self._fire)
         if cell.timers is None:
             cell.timers = set()
@@ -37,6 +38,25 @@ class Timer:
     def active(self) -> bool:
         """Whether it will still fire."""
         return self._handle is not None
+
+    def hold(self) -> None:
+        """Do not fire until ``go_on``; its time runs on."""
+        if self._handle is not None and not self._stopped:
+            self._handle.cancel()
+            self._stopped = True
+
+    def go_on(self) -> None:
+        """After ``hold``: fire when it is due, at once if that is over."""
+        if self._handle is not None and self._stopped:
+            self._stopped = False
+            self._handle = self._loop.call_at(self._at, self._fire)
+
+    def postpone(self, seconds: float) -> None:
+        """Fire next in so many seconds."""
+        if self._handle is not None:
+            self._at = self._loop.time() + seconds
+            self._handle.cancel()
+            self._handle = self._loop.call_at(self._at, self._fire)
 
     @property
     def remaining(self) -> float:

@@ -25,6 +25,7 @@ from cajun_fast.errors import (
     LeaseLostError,
     MetadataStoreError,
     MetadataStoreUnavailableError,
+    NodeUnavailableError,
     ProtocolError,
     RemoteActorError,
     SerializationError,
@@ -42,6 +43,7 @@ TRAVELLING: Mapping[str, type[CajunError]] = {
         LeaseLostError,
         MetadataStoreError,
         MetadataStoreUnavailableError,
+        NodeUnavailableError,
         SerializationError,
         UnknownActorTypeError,
     )
@@ -80,6 +82,7 @@ class Host:
         hold: Hold,
         offers: Callable[[ActorType], bool] = lambda kind: True,
         shards: Callable[[Mapping[str, Any], Any], Awaitable[Any]] | None = None,
+        is_cordoned: Callable[[], bool] = lambda: False,
     ) -> None:
         """``offers``: whether this node has the roles that a type asks for. ``shards``: answers requests about
         shards.
@@ -95,6 +98,7 @@ class Host:
         self._hold = hold
         self._offers = offers
         self._shards = shards
+        self._is_cordoned = is_cordoned
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
 
     async def receive(self, message: Any, context: Any) -> Any:
@@ -138,6 +142,11 @@ class Host:
     async def _spawn(self, name: str, actor_id: str, data: bytes) -> dict[str, Any]:
         if self._is_client:
             raise ConfigError(f"node {self._node_id!r} is a client and hosts no actors: choose another node")
+        if self._is_cordoned():
+            raise NodeUnavailableError(
+                f"node {self._node_id!r} is cordoned and takes no new actors: choose another node",
+                self._node_id,
+            )
         target = self.type_of(name)
         args, kwargs = self._arguments.decode(data)
         await self._hosting.host(target, name, actor_id, tuple(args), kwargs)
@@ -175,6 +184,8 @@ class Host:
             return actor_id, LATER, f"node {self._node_id!r} has promised to take nothing for a while"
         if evidence is None:
             return actor_id, LATER, f"node {standing.record.owner.node!r} lives"
+        if self._is_cordoned():
+            return actor_id, LATER, f"node {self._node_id!r} is cordoned"
         if self._is_client or type_name is None:
             return actor_id, UNKNOWN_TYPE, f"node {self._node_id!r} cannot host it"
         try:

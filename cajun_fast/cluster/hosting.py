@@ -59,6 +59,18 @@ class Arguments(Protocol):
     def decode(self, data: bytes) -> Any: ...
 
 
+class Leaving(Protocol):
+    """An actor that is being handed over to another node: see ``movement``."""
+
+    def on_record(self, standing: Standing | None) -> None:
+        """Its record has changed."""
+        ...
+
+    async def over(self) -> None:
+        """Returns when it is settled where it lives."""
+        ...
+
+
 class Hosting:
     """See the module's laws."""
 
@@ -87,10 +99,20 @@ class Hosting:
         self._stopping = False
         self.owner = owner
         self.owned: dict[str, Standing] = {}
+        #: On their way to another node, by id; on their way here.
+        self.departing: dict[str, Leaving] = {}
+        self.arriving: set[str] = set()
 
     def is_starting(self, actor_id: str) -> bool:
-        """Claimed, or about to be, and not yet running."""
-        return actor_id in self._starting or actor_id.partition("/")[0] in self._starting
+        """Claimed, or about to be, or between two nodes, and not yet running."""
+        root = actor_id.partition("/")[0]
+        return actor_id in self._starting or any(
+            root in each for each in (self._starting, self.departing, self.arriving)
+        )
+
+    def new_claim(self) -> int:
+        """The number of a claim that another node shall write for this one."""
+        return next(self._claims)
 
     def begin_stop(self) -> None:
         """From now on actors that end keep their records, if another node can start them."""
@@ -188,6 +210,29 @@ class Hosting:
             self._give_back(actor_id)
         return pid
 
+    async def settle_in(self, standing: Standing, start: Callable[[], Awaitable[None]]) -> None:
+        """Start what was handed over to this node: its record names it. What its start raises gives the id back."""
+        actor_id = standing.actor_id
+        self.owned[actor_id] = standing
+        if not await self._may_own():
+            self.owned.pop(actor_id, None)  # the record stays: the leader gives it to somebody else
+            raise NotRunningError(
+                f"actor {actor_id!r} was not started: this node does not have its seat in the cluster"
+            )
+        self._early.discard(actor_id)
+        self._starting.add(actor_id)
+        try:
+            await start()
+        except BaseException:
+            self._give_back(actor_id)
+            raise
+        finally:
+            self._starting.discard(actor_id)
+        self._on_started(actor_id)
+        if actor_id in self._early:  # it has stopped already
+            self._early.discard(actor_id)
+            self._give_back(actor_id)
+
     async def adopt(self, standing: Standing, target: Any, guards: tuple[Compare, ...]) -> Pid:
         """Take over an actor of a lost node: (S, e) becomes (this node, e + 1) only if nothing has changed
         meanwhile.
@@ -222,6 +267,8 @@ class Hosting:
         Raises MetadataStoreUnavailableError if the actor has stopped but its id could not be given back in
         time.
         """
+        while (leaving := self.departing.get(actor_id.partition("/")[0])) is not None:
+            await leaving.over()
         stopped = await self._runtime.stop_actor(actor_id)
         release = self._give_back(actor_id)
         if release is not None:
@@ -268,6 +315,9 @@ class Hosting:
         ours = self.owned.get(actor_id)
         if ours is None or revision <= ours.revision:
             return
+        if actor_id in self.departing:
+            self.departing[actor_id].on_record(standing)
+            return
         if standing is None:
             self.lose(actor_id, "its record was removed")
         elif standing.record.owner != self.owner:
@@ -289,15 +339,16 @@ class Hosting:
 
         Returns how many stand and how many were lost. Raises MetadataStoreUnavailableError.
         """
-        mine = list(self.owned.values())
-        results = await asyncio.gather(*(self._confirm(each) for each in mine), return_exceptions=True)
+        mine = [each for each in self.owned.values() if each.actor_id not in self.departing]
+        results = await asyncio.gather(*(self.confirm(each) for each in mine), return_exceptions=True)
         for result in results:
             if isinstance(result, MetadataStoreError) and not isinstance(result, LeaseLostError):
                 raise result
         kept = sum(result is True for result in results)
         return kept, len(mine) - kept
 
-    async def _confirm(self, ours: Standing) -> bool:
+    async def confirm(self, ours: Standing) -> bool:
+        """Whether that ownership stands; one of an earlier life of this node is put back under this one."""
         actor_id = ours.actor_id
         standing = await self._directory.read(actor_id, fresh=True)
         if self.owned.get(actor_id) is not ours:

@@ -6,7 +6,7 @@ Laws: the only place in this room that knows how a messaging system is made.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from cajun_fast.actors.system import ActorSystem
@@ -59,7 +59,12 @@ def security_of(config: ClusterConfig) -> Security:
 
 
 def make_messaging(
-    config: ClusterConfig, owner: Owner, actors: ActorSystem, ports: Ports, security: Security
+    config: ClusterConfig,
+    owner: Owner,
+    actors: ActorSystem,
+    ports: Ports,
+    security: Security,
+    new_home: Callable[[str], str | None] = lambda actor_id: None,
 ) -> MessagingSystem:
     """The messaging system of one life of a node."""
     return MessagingSystem(
@@ -73,6 +78,7 @@ def make_messaging(
         client=config.client,
         serializer=make_codec(actors.exchange, max_depth=config.security.max_nesting),
         security=security,
+        new_home=new_home,
     )
 
 

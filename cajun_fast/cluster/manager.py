@@ -15,6 +15,8 @@ from cajun_fast.cluster.follow import entries
 from cajun_fast.cluster.host import decode_answer, host_id
 from cajun_fast.cluster.inspector import ask_node, ask_nodes
 from cajun_fast.cluster.leader import Leadership
+from cajun_fast.cluster.movement.results import CordonResult, DrainResult, MigrationResult
+from cajun_fast.cluster.movement.steering import OnProgress, Steering
 from cajun_fast.cluster.records import NodeRecord
 from cajun_fast.config import NodeAddress
 from cajun_fast.errors import CajunError
@@ -36,6 +38,8 @@ class NodeInfo:
     is_client: bool
     is_leader: bool
     is_leaving: bool
+    #: It takes no new actors: see ``cordon_node``.
+    is_cordoned: bool
     roles: tuple[str, ...]
     actors: int
     #: As the asking node sees it: "alive", "stuck", "cut", "silent", "unknown" (no link was wanted yet), or "self".
@@ -85,12 +89,14 @@ class ClusterManager:
         keys: KeySpace,
         directory: Directory,
         leadership: Leadership,
+        steering: Steering,
     ) -> None:
         self._system = system
         self._store = store
         self._keys = keys
         self._directory = directory
         self._leadership = leadership
+        self._steering = steering
 
     async def get_cluster_nodes(self) -> list[NodeInfo]:
         """All living nodes, in order of id."""
@@ -108,6 +114,7 @@ class ClusterManager:
                 is_client=record.client,
                 is_leader=leader is not None and leader.owner == record.owner,
                 is_leaving=record.leaving,
+                is_cordoned=record.cordoned,
                 roles=record.roles,
                 actors=record.actors,
                 state=state,
@@ -185,6 +192,59 @@ class ClusterManager:
         """The same of many nodes at once (all that live, if none are named): each answer, or the CajunError instead."""
         asked = self._system.known_nodes if nodes is None else nodes
         return await ask_nodes(self._system.exchange, asked, question, arguments, timeout)
+
+    # ---- moving: see docs/movement.md
+
+    async def migrate_actor(
+        self, actor_id: str, target_node_id: str, *, without_state: bool = False, timeout: float = 60.0
+    ) -> MigrationResult:
+        """Have an actor move to another node, with its state, mailbox, children and timers; senders notice nothing.
+
+        Actors that cannot say their state stay where they are, unless ``without_state``: they begin anew on the other
+        node, with their mailbox. The result says what happened and why; whatever happened, the actor has one owner.
+
+        Raises ActorNotFoundError, NodeUnavailableError (no such node), ConfigError (one of the engine's own, a child,
+        one that moves already).
+        """
+        return await self._steering.migrate(
+            actor_id, target_node_id, without_state=without_state, timeout=timeout
+        )
+
+    async def cordon_node(self, node_id: str) -> CordonResult:
+        """From now on no new actors are placed on that node, until ``uncordon_node`` or its next start.
+
+        Raises NodeUnavailableError, AskTimeoutError.
+        """
+        return await self._steering.cordon(node_id, True)
+
+    async def uncordon_node(self, node_id: str) -> CordonResult:
+        """New actors are placed on that node again. Raises as ``cordon_node``."""
+        return await self._steering.cordon(node_id, False)
+
+    async def drain_node(
+        self,
+        node_id: str,
+        *,
+        without_state: bool = False,
+        moves_at_once: int | None = None,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> DrainResult:
+        """Cordon a node and move its actors to the others; then it can stop without anybody noticing.
+
+        Several move at once (``movement.moves_at_once``); what cannot move stays, and is named with the reason.
+        ``on_progress`` is called with a DrainProgress after each step, and must not raise. ``timeout`` defaults to
+        ``movement.drain_timeout``. A drain that is cancelled leaves the node cordoned, and each actor with one owner.
+
+        Raises NodeUnavailableError for a node that does not live, or is lost meanwhile.
+        """
+        return await self._steering.drain(
+            node_id,
+            without_state=without_state,
+            moves_at_once=moves_at_once,
+            timeout=timeout,
+            on_progress=on_progress,
+        )
 
     async def count_actors(self) -> Mapping[str, int]:
         """Actors of the directory by node; reads all of it."""

@@ -136,6 +136,11 @@ class Membership:
         return max(self._held_until_ns, min(leased, self._looked_ns + round(self._patience * 1e9)))
 
     @property
+    def revision(self) -> int:
+        """Of this node's record, as far as is known here."""
+        return self._revision
+
+    @property
     def holds(self) -> bool:
         """Whether this node may act as an owner right now."""
         return not (self.fenced or self.paused) and self._clock.now_ns() < self.deadline_ns

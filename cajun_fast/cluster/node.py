@@ -33,6 +33,9 @@ from cajun_fast.cluster.locator import Locator
 from cajun_fast.cluster.members import MemberHooks, Members
 from cajun_fast.cluster.membership import Membership, MembershipHooks, patience_of, take_incarnation
 from cajun_fast.cluster.metrics import ClusterMetrics
+from cajun_fast.cluster.movement.tombstones import Tombstones
+from cajun_fast.cluster.movement.wiring import make_mover
+from cajun_fast.cluster.movement.world import mover_id
 from cajun_fast.cluster.records import NodeRecord, Owner
 from cajun_fast.cluster.registrar import Registrar
 from cajun_fast.cluster.report import start_inspector
@@ -115,6 +118,7 @@ class Node:
             expiry_ms=placement.location_cache_expiry_ms,
             negative_ms=placement.negative_cache_ms,
         )
+        self.tombstones = Tombstones(clock.now_ns, settings.tombstone_life(config))
         self.members = Members(
             store,
             keys,
@@ -256,6 +260,7 @@ class Node:
         )
         self.locator.on_moved = self._on_moved
         self.registrar.start()
+        self.mover = make_mover(self)
         await self._start_host()
         await self._start_doors()
         self.router.start(self.exchange, self.messaging, self.owner)
@@ -280,6 +285,7 @@ class Node:
             ("detector", self.detector.stop),
             ("leadership", self.leadership.stop),
             ("failover", self.failover.stop),
+            ("moves", self._stop_moves),
             ("sharded actors", lambda: self.sharding.finish(self.config.actors.stop_timeout)),
             ("actors", self._stop_actors),
             ("shards", self.sharding.stop),
@@ -302,6 +308,10 @@ class Node:
             except Exception:
                 log.exception("stopping node %r: %s", self.owner.node, name)
 
+    async def _stop_moves(self) -> None:
+        if hasattr(self, "mover"):
+            await self.mover.stop()
+
     async def _stop_actors(self) -> None:
         if not hasattr(self, "hosting"):
             await self.actors.stop(0.0)
@@ -316,7 +326,7 @@ class Node:
 
     async def _open_links(self, port: int) -> None:
         self.messaging: MessagingSystem = make_messaging(
-            self.config, self.owner, self.actors, self.ports, self.security
+            self.config, self.owner, self.actors, self.ports, self.security, self.tombstones.find
         )
         self.messaging.on_suspect = lambda node, incarnation: self.detector.look_at(node)
         self.messaging.on_liveness = lambda node, incarnation, state: self.detector.look_at(node)
@@ -340,8 +350,10 @@ class Node:
             hold=self.hold,
             offers=self.sharding.offers,
             shards=self.sharding.handle,
+            is_cordoned=lambda: self.mover.cordoned,
         )
         await self.actors.register_function(self.host.receive, host_id(self.owner.node))
+        await self.actors.register_function(self.mover.receive, mover_id(self.owner.node))
         self.inspector = await start_inspector(self)
         self.unanswered.start()
 
@@ -368,6 +380,7 @@ class Node:
     def _on_moved(self, actor_id: str, standing: Standing | None, revision: int) -> None:
         self.hosting.on_moved(actor_id, standing, revision)
         self.deaths.on_moved(actor_id, standing)
+        self.mover.on_moved(actor_id, standing, revision)
 
     def _record(self) -> NodeRecord:
         types, sharded = self.sharding.hosted_types()
@@ -382,6 +395,7 @@ class Node:
             actors=self._load(),
             types=types,
             sharded=sharded,
+            cordoned=self.mover.cordoned,
         )
 
     def _load(self) -> int:
@@ -445,6 +459,7 @@ class Node:
         self.detector.watch_all()
         self.sharding.allocator.node_left(record.owner)
         self.deaths.node_left(record.owner)
+        self.mover.node_left(record.owner)
 
     def _heard(self, record: NodeRecord) -> bool:
         seen = self.messaging.liveness(record.node)
@@ -534,14 +549,20 @@ class Node:
         return 0 if self.standstill.is_complete else 1
 
     def _on_resumed(self) -> None:
-        self.standstill.thaw(Either(self.hosting.owned, self.sharding.region))
+        self._thaw()
 
     def _on_fenced(self, why: str) -> None:
         self.events.add("node-fenced", f"node {self.owner.node!r} stands still: {why}", node=self.owner.node)
         self.leadership.resign()
         self.standstill.freeze()
+        self.mover.on_fenced()
         if self._returning is None or self._returning.done():
             self._returning = self._tasks.start(self._return(), "return")
+
+    def _thaw(self) -> None:
+        """What is owned goes on; what is on its way to another node is its hand-off's."""
+        staying = self.hosting.owned.keys() - self.hosting.departing.keys()
+        self.standstill.thaw(Either(staying, self.sharding.region))
 
     async def _return(self) -> None:
         """Come back as a new incarnation, as soon as the store answers; actors go on once it is known whose
@@ -558,7 +579,7 @@ class Node:
                 log.warning("node %r still stands still: %s", self.owner.node, error)
                 continue
             if not self.membership.fenced:
-                self.standstill.thaw(Either(self.hosting.owned, self.sharding.region))
+                self._thaw()
                 self.events.add("node-back", f"node {self.owner.node!r} is back", node=self.owner.node)
                 log.warning("node %r is back as incarnation %d", self.owner.node, self.owner.incarnation)
                 return
@@ -590,6 +611,7 @@ class Node:
         """Claim and start here. An owner that was lost is waited for: the leader settles whose the id is."""
         if not self.membership.holds and not await self._may_own():
             raise NotRunningError(f"node {self.owner.node!r} is fenced: it may own nothing until it is back")
+        self.mover.require_open(f"registering actor {actor_id!r}")
         self.health.require(f"registering actor {actor_id!r}")
         give_up = self.ports.clock.now_ns() + round(self.config.placement.rehost_timeout * 1e9)
         while True:

@@ -140,6 +140,19 @@ class Registrar:
         revision = await self._submit(actor_id, record.encode(), expected, guards)
         return Standing(actor_id, record, revision)
 
+    async def hand_over(
+        self, standing: Standing, record: ActorRecord, guards: tuple[Compare, ...] = ()
+    ) -> Standing:
+        """Write another owner into the record, if it still is as ``standing`` says. Answers when the outcome is known,
+        however long the store takes: who guesses makes two owners.
+
+        Raises ActorAlreadyExistsError (somebody else owns it), ActorNotFoundError (nobody does), LeaseLostError (a
+        guard does not hold, nothing was written), NotRunningError (this node stopped, the outcome is not known).
+        """
+        intention = self._enqueue(standing.actor_id, record.encode(), standing.revision, guards)
+        revision = await asyncio.shield(intention.future)
+        return Standing(standing.actor_id, record, revision)
+
     async def release(self, standing: Standing, guards: tuple[Compare, ...] = ()) -> bool:
         """Give an id back if it is still owned as ``standing`` says; False if somebody else owns it now.
 

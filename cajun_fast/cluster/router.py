@@ -207,13 +207,14 @@ class ClusterRouter:
             self._forget(lane)
             if self._try_hint(lane):
                 return
-        if lane.inbox is not None:  # it is here, but takes nothing just now: frozen, or about to stop
+        was_here = lane.inbox is not None
+        if was_here:  # it is here, but takes nothing just now: frozen, or about to stop
             await asyncio.sleep(LOCAL_PAUSE)
         waiting_since = self._now_ns()
         while not self._to_local(lane):
             waited = (self._now_ns() - waiting_since) / 1e9
             try:
-                standing = await self._locate(lane.target, fresh=lane.refusals > 0)
+                standing = await self._locate(lane.target, fresh=was_here or lane.refusals > 0)
             except NodeUnavailableError:
                 if lane.refusals == 0 or waited >= self._patience.rehost_timeout:
                     raise
@@ -291,13 +292,26 @@ class ClusterRouter:
     async def _pause_for_start(
         self, lane: Lane, waited: float, owner: Owner, seconds: float = FIRST_PAUSE
     ) -> None:
-        if waited >= self._patience.start_timeout:
+        if lane.moving:
+            await self._wait_for_move(lane, waited, owner, seconds)
+        elif waited >= self._patience.start_timeout:
             raise ActorNotFoundError(
                 f"actor {lane.target!r} is claimed by node {owner.node!r} but did not start there within "
                 f"{self._patience.start_timeout:g} s",
                 lane.target,
             )
-        await asyncio.sleep(seconds)
+        else:
+            await asyncio.sleep(seconds)
+
+    async def _wait_for_move(self, lane: Lane, waited: float, owner: Owner, seconds: float) -> None:
+        if waited >= self._patience.rehost_timeout:
+            raise NodeUnavailableError(
+                f"actor {lane.target!r} is being moved from node {owner.node!r}, or stands still there, for more than "
+                f"{self._patience.rehost_timeout:g} s",
+                owner.node,
+                lane.target,
+            )
+        await self._locator.changed(lane.target, seconds)
 
     async def _wait_for_rehosting(self, lane: Lane, owner: Owner, waited: float) -> None:
         left = self._patience.rehost_timeout - waited

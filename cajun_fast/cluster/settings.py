@@ -43,6 +43,11 @@ def patience(config: ClusterConfig) -> Patience:
     )
 
 
+def tombstone_life(config: ClusterConfig) -> float:
+    """Seconds until no node of the cluster can still believe that an actor lives where it has left."""
+    return max(10.0, 4 * config.placement.location_cache_expiry_ms / 1e3)
+
+
 def failover_settings(config: ClusterConfig) -> FailoverSettings:
     return FailoverSettings(
         batch_size=config.placement.adoption_batch_size, grace=config.membership.lease_ttl

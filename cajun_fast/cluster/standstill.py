@@ -39,6 +39,8 @@ class Standstill:
         if cell.state in ("running", "suspended"):
             cell.freeze()
             self._held[actor_id] = cell
+        elif cell.state == "frozen":  # for a hand-off, which may end here
+            self._held[actor_id] = cell
         elif cell.state in ("starting", "restarting"):
             self._rising[actor_id] = cell
 

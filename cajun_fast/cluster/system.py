@@ -27,6 +27,7 @@ from cajun_fast.cluster.host import decode_answer, host_id
 from cajun_fast.cluster.inspector import Inspector
 from cajun_fast.cluster.manager import ClusterManager
 from cajun_fast.cluster.metrics import ClusterMetrics
+from cajun_fast.cluster.movement.steering import Steering
 from cajun_fast.cluster.node import Node
 from cajun_fast.cluster.placement import choose_new
 from cajun_fast.cluster.settings import store_of
@@ -106,7 +107,12 @@ class ClusterActorSystem:
         self._life = Life.RUNNING
         self._node.actors.view = self
         self.manager = ClusterManager(
-            self, self._node.store, self._node.keys, self._node.directory, self._node.leadership
+            self,
+            self._node.store,
+            self._node.keys,
+            self._node.directory,
+            self._node.leadership,
+            Steering(self._node),
         )
 
     async def join_cluster(self, *discoveries: Discovery) -> Mapping[str, NodeAddress]:
@@ -389,8 +395,10 @@ class ClusterActorSystem:
                 f"actor {actor_id!r} is sharded, and its next message would start it again: have it call "
                 "context.passivate(), or set passivate_after"
             )
-        if actor_id in node.hosting.owned or node.actors.cell(actor_id) is not None:
-            return await node.hosting.end(actor_id)
+        if (
+            actor_id in node.hosting.owned or node.actors.cell(actor_id) is not None
+        ) and await node.hosting.end(actor_id):
+            return True
         standing = await node.locator.locate(actor_id, fresh=True)
         if standing is None or standing.record.owner.node == self.node_id:
             return False

@@ -136,6 +136,13 @@ def node(
             metavar="NAME=VALUE",
         ),
     ] = None,
+    drain_on_stop: Annotated[
+        bool,
+        typer.Option(
+            "--drain-on-stop",
+            help="When told to stop, move the actors to other nodes first (movement.drain_timeout).",
+        ),
+    ] = False,
     config: Annotated[
         str | None,
         typer.Option(
@@ -171,6 +178,7 @@ def node(
         "roles": tuple(role) if role else None,
         "http_listen": http,
         "http_writable": True if http_writable else None,
+        "movement_drain_on_stop": True if drain_on_stop else None,
         **_advertised(advertise),
         **assignments(settings or ()),
     }

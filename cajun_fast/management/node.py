@@ -100,6 +100,8 @@ async def serve(config: cf.ClusterConfig, options: NodeOptions, door: Door | Non
             announce(system, http.url if http is not None else None)
             await wanted
         log.info("node %s stops: %s", config.system_id, stop.why)
+        if start.done() and config.movement.drain_on_stop and not config.client:
+            await drain(system)
     finally:
         wanted.cancel()
         start.cancel()
@@ -108,6 +110,18 @@ async def serve(config: cf.ClusterConfig, options: NodeOptions, door: Door | Non
         if http is not None:
             await http.stop()
         await system.stop()
+
+
+async def drain(system: cf.ClusterActorSystem) -> None:
+    """Move the actors to other nodes before the stop; what cannot move stops with this node."""
+    try:
+        result = await system.manager.drain_node(system.node_id)
+    except cf.CajunError as error:
+        log.warning("node %s stops without a drain: %s", system.node_id, error)
+        return
+    log.info("drained: %d actors moved in %.2f s", result.moved, result.seconds)
+    for each in result.stayed:
+        log.warning("actor %r stays and stops with this node: %s", each.actor_id, each.reason)
 
 
 async def _start(system: cf.ClusterActorSystem, http: HttpServer | None) -> None:

@@ -31,6 +31,7 @@ class FakeLane:
     def __init__(self, target: str, refusals: int = 0, hint: str | None = None) -> None:
         self.target, self.refusals, self.hint = target, refusals, hint
         self.inbox: Any = None
+        self.moving = False
         self.location: Any = None
         self.expires = 0
         self.story: list[str] = []

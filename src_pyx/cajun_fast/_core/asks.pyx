@@ -74,6 +74,10 @@ cdef class Asks(Replies):
             ask.future.set_exception(as_told(error, ask.target, self.node))
         return 0
 
+    def carry(self, tag, carrier):
+        """The ask has moved on with the actor that was asked: it is lost with ``carrier`` now."""
+        self.set_carrier(tag, carrier)
+
     def waits(self, tag):
         """Whether the ask of this tag still waits."""
         cdef PendingAsk ask = self._pending.get(tag)

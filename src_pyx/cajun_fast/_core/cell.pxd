@@ -16,6 +16,8 @@
 # A cell that is shut (`shut`, `reopen`) takes nothing more, as if it were frozen, and goes on with what it has: once it
 # is at rest it can be stopped without a loss.
 #
+# `held` stands beside these: before a freeze for a move the running handler ends, and messages still come in.
+#
 # The keeper (cajun_fast/actors/lifecycle.py) is asked on every slow path: it judges failures, recovers, starts, stops.
 
 cimport cython
@@ -57,6 +59,7 @@ cdef class Cell(Intake):
     cdef unsigned char bare             # flags, a byte each: there are many cells
     cdef unsigned char is_async                 # receive is a coroutine function: its messages go to the pump at once
     cdef unsigned char awake
+    cdef unsigned char held                     # it takes messages and begins none: see hold
     cdef unsigned char pumping                  # a pump runs; under eager start before `task` is known
 
     cdef int move(self, State phase) except -1

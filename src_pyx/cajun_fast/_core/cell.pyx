@@ -223,12 +223,12 @@ cdef class Cell(Intake):
         cdef PyObject* lent
         cdef int left = self.dispatcher.batch
         cdef int over = 0
-        if self.is_async and self.phase == RUNNING and self.ring.count:
+        if self.is_async and self.phase == RUNNING and not self.held and self.ring.count:
             self.start_pump(None)
             return self.dispatcher.slice_over()
         cdef Pid before = swap_running(self.pid)
         try:
-            while left and not over and self.phase == RUNNING and not self.pumping:
+            while left and not over and self.phase == RUNNING and not self.pumping and not self.held:
                 lent = lend(self.dispatcher)
                 if not self.take(<Context> lent):
                     break
@@ -242,7 +242,7 @@ cdef class Cell(Intake):
 
     cdef int rest(self) except -1:
         take_back(self.dispatcher)
-        if self.phase != RUNNING or self.pumping:
+        if self.phase != RUNNING or self.pumping or self.held:
             return 0                    # whoever is in charge goes on
         if self.ring.count:
             return self.dispatcher.enqueue(self)
@@ -294,7 +294,7 @@ cdef class Cell(Intake):
             self._pump_ended()
 
     cdef bint _next(self) except -1:
-        if self.phase != RUNNING:
+        if self.phase != RUNNING or self.held:
             return False
         if self.context is None or Py_REFCNT(<PyObject*> self.context) > 1:
             self.context = Context.__new__(Context)
@@ -373,6 +373,36 @@ cdef class Cell(Intake):
         if not self.pumping:
             self.awake = True
             self.rest()
+
+    def hold(self):
+        """Begin no more messages, and go on taking them in. ``is_quiet`` says when the running one is done with.
+
+        Called from a task of the loop, never from a handler.
+        """
+        self.held = self.awake = True
+
+    def unhold(self):
+        """Undo ``hold``; a cell that is not held is left alone."""
+        if self.held:
+            self.held = False
+            if self.phase == RUNNING and not self.pumping:
+                self.awake = True
+                self.rest()
+
+    @property
+    def is_held(self):
+        """Whether it begins no messages for now."""
+        return self.held != 0
+
+    @property
+    def is_quiet(self):
+        """Whether it is held and no handler of it runs."""
+        return self.held and not self.pumping and self.phase in (RUNNING, FROZEN)
+
+    def close_moved(self):
+        """To ``stopped``: it lives on elsewhere, and so does what waits in its mailbox. After ``stop_taking``."""
+        self.empty()
+        self.close()
 
     def freeze(self):
         """Handle nothing more and take nothing more: senders park. The running handler ends; await ``task`` for that."""

@@ -166,6 +166,36 @@ cdef class Intake(Resident):
             taken.append((context.message, context.sender, context.replies, context.tag, context.deadline))
         return taken
 
+    def waiting(self):
+        """What waits, in order, as ``drain`` gives it; it stays where it is."""
+        cdef Entry* entry
+        cdef uint32_t offset, index
+        found = []
+        for offset in range(self.ring.count):
+            index = self.ring.head + offset
+            entry = &self.ring.entries[index if index < self.ring.allocated else index - self.ring.allocated]
+            extra = <object> entry.extra if entry.extra != NULL else None
+            found.append((
+                <object> entry.message, <object> entry.sender if entry.sender != NULL else None,
+                (<Dated> extra).replies if type(extra) is Dated else extra, entry.tag,
+                (<Dated> extra).deadline if type(extra) is Dated else 0))
+        return found
+
+    def refill(self, entries):
+        """Put messages that waited elsewhere into this mailbox, as ``waiting`` gave them; they were taken once, so there
+        is room for all of them."""
+        cdef Entry dropped
+        cdef Py_ssize_t needed = self.ring.count + len(entries)
+        if needed > <Py_ssize_t> self.ring.capacity:
+            self.ring.capacity = <uint32_t> needed
+        for message, sender, replies, tag, deadline in entries:
+            extra = dated(replies, deadline, self.dispatcher.exchange)
+            ring_push(&self.ring, <PyObject*> message, borrowed_or_null(sender), borrowed_or_null(extra), tag, &dropped)
+
+    def empty(self):
+        """Let go of all that waits without a word: it waits elsewhere now."""
+        ring_clear(&self.ring)
+
     cdef int end_all(self, str reason, object error) except -1:
         """End all that waits."""
         cdef Entry entry

@@ -46,6 +46,7 @@ cdef class Exchange:
     cdef public bint raise_when_full    # tell: BackpressureError (True) or a dead letter (False)
     cdef set _timers                    # delayed tells that stand
     cdef set dated                      # lanes in which a message with a deadline waits
+    cdef readonly set waiting_lanes     # lanes in which anything waits
     cdef public int async_actors        # cells that run coroutines; at 0 the context variable is not asked
     cdef readonly Sampler sampler
     cdef Mark mark                      # of the message that is being handed over: a parameter that few have
@@ -85,6 +86,7 @@ cdef class Lane:
     cdef readonly bint resolving        # the router has been asked
     cdef readonly int refusals          # in a row; 0 after a success
     cdef public object hint             # node id that the last refusal named, or None
+    cdef readonly bint moving           # the last refusal said MOVING: the actor lives, and is on its way elsewhere
     cdef bint flushing                  # `flush` is on the stack
     cdef object listeners               # futures of ready(); None when empty
 
@@ -101,6 +103,8 @@ cdef class Lane:
     cdef int leave(self) except -1
     cdef int await_room(self) except -1
     cdef int end(self, Waiting item, object error) except -1
+    cdef int begin_wait(self) except -1
+    cdef int end_wait(self) except -1
     cdef int wake_listeners(self) except -1
     cdef int take_back(self, Waiting item, int verdict, object hint) except -1
     cdef int returned_all(self, bint refused) except -1

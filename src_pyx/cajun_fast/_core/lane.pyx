@@ -76,6 +76,7 @@ cdef class Exchange:
         self._lanes = weakref.WeakValueDictionary()
         self._timers = set()
         self.dated = set()
+        self.waiting_lanes = set()
         self.thread = PyThread_get_thread_ident()
         self.now = clock()
         self.sampler = Sampler() if sampler is None else sampler
@@ -170,6 +171,25 @@ cdef class Exchange:
             (<Delayed>item).cancel()
             self.dead_letters.record((<Delayed>item).pid.id, (<Delayed>item).message, "stopped", None)
         self.asks.close()
+
+    def parked_from(self, Pid sender not None):
+        """How many messages of ``sender`` wait in lanes of this node: they were accepted by nobody yet."""
+        cdef Py_ssize_t count = 0
+        for lane in self.waiting_lanes:
+            for item in (<Lane>lane).waiting or ():
+                count += (<Waiting>item).sender is not None and (<Waiting>item).sender.lane is sender.lane
+            for item in (<Lane>lane).returned or ():
+                count += (<Waiting>item).sender is not None and (<Waiting>item).sender.lane is sender.lane
+        return count
+
+    def take_delayed(self, Pid sender not None):
+        """Take the delayed tells of ``sender`` out: a list of (target, message, guarantee, loop time at which it goes)."""
+        mine = [item for item in self._timers
+                if (<Delayed>item).sender is not None and (<Delayed>item).sender.lane is sender.lane]
+        for item in mine:
+            (<Delayed>item).cancel()
+        return [((<Delayed>item).pid.id, (<Delayed>item).message, (<Delayed>item).guarantee,
+                 (<Delayed>item).timer.when()) for item in mine]
 
     def tell_now(self, Pid pid, message, int guarantee):
         """Tell from the loop what another thread handed over; nobody is there to raise for."""
@@ -315,7 +335,7 @@ cdef class Lane:
             message = self.exchange.encode(message)
             encoded = True
         if self.waiting is None:
-            self.waiting = deque()
+            self.begin_wait()
         elif kind == TELL and waiter is None and self.is_full():
             return self.no_room(message, sender)
         if deadline:
@@ -358,10 +378,21 @@ cdef class Lane:
         way, or it might be overtaken."""
         if self.carrier is not None and self.carrier.hold(self):
             self.returned = []
-            if self.waiting is None:
-                self.waiting = deque()
+            self.begin_wait()
         self.carrier = None
         self.location = None
+        return 0
+
+    cdef int begin_wait(self) except -1:
+        """From now on what is sent waits here."""
+        if self.waiting is None:
+            self.waiting = deque()
+            self.exchange.waiting_lanes.add(self)
+        return 0
+
+    cdef int end_wait(self) except -1:
+        self.waiting = None
+        self.exchange.waiting_lanes.discard(self)
         return 0
 
     cdef int await_room(self) except -1:
@@ -400,7 +431,7 @@ cdef class Lane:
         self.refusals = 0
         items = (self.returned or []) + list(self.waiting or ())
         self.returned = None
-        self.waiting = None
+        self.end_wait()
         for item in items:
             self.count_bytes(<Waiting>item, -1)
             self.end(<Waiting>item, error)
@@ -428,10 +459,10 @@ cdef class Lane:
         self.carrier = None
         if self.returned is None:
             self.returned = []
-        if self.waiting is None:
-            self.waiting = deque()
+        self.begin_wait()
         self.count_bytes(item, 1)
         self.returned.append(item)
+        self.moving = verdict == MOVING
         if hint is not None:
             self.hint = hint
         return 0
@@ -440,8 +471,7 @@ cdef class Lane:
         """All verdicts are in: the refused go first, then what came meanwhile."""
         if self.returned is None:           # the system stopped meanwhile
             return 0
-        if self.waiting is None:
-            self.waiting = deque()
+        self.begin_wait()
         self.waiting.extendleft(reversed(self.returned))
         self.returned = None
         self.refusals += refused
@@ -482,7 +512,7 @@ cdef class Lane:
                 return self.find()
             self.waiting.popleft()
             self.count_bytes(item, -1)
-        self.waiting = None
+        self.end_wait()
         self.wake_listeners()
         return 0
 

@@ -41,3 +41,5 @@ cdef class Names:
     cdef bint is_pending(self, Lane lane, uint64_t acked) except -1
     cdef uint64_t first_of(self, Lane lane) except? 0
     cdef int settled(self, Lane lane) except -1
+    # Whether a record that holds the lane's number, as its target or its sender, has no verdict yet.
+    cdef bint is_used(self, Lane lane, uint64_t acked) except -1

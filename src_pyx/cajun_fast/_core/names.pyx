@@ -79,6 +79,10 @@ cdef class Names:
         number = self.numbers.get(lane)
         return number is not None and self.states[<uint32_t>number].last > acked
 
+    cdef bint is_used(self, Lane lane, uint64_t acked) except -1:
+        number = self.numbers.get(lane)
+        return number is not None and self.states[<uint32_t>number].used > acked
+
     cdef uint64_t first_of(self, Lane lane) except? 0:
         return self.states[<uint32_t>self.numbers[lane]].first
 

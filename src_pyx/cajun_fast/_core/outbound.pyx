@@ -384,6 +384,26 @@ cdef class Outbound(Carrier):
                               item.deadline, item.waiter)
         return 0
 
+    def mentions(self, Lane lane not None):
+        """Whether a message to or from the actor of ``lane`` is on its way by this link, without a verdict."""
+        if self.ended:
+            return False
+        return self.names.is_used(lane, self.window.acked) or self.bulk_mentions(lane)
+
+    cdef bint bulk_mentions(self, Lane lane) except -1:
+        """As ``mentions``, for large messages and for what stands behind them."""
+        cdef Waiting item
+        if not self.holding and not self.bulk.queue:
+            return False
+        items = [(<Outgoing>transfer).item for transfer in self.bulk.queue]
+        for held in self.holding.values():
+            items.extend(held)
+        for each in items:
+            item = <Waiting>each
+            if item is not None and item.sender is not None and item.sender.lane is lane:
+                return True
+        return False
+
     cdef Lane origin_of(self, Waiting item):
         """The lane of the node that asked, for a message that was forwarded."""
         if item.origin is None or item.origin is self.exchange.asks:

@@ -34,6 +34,9 @@ cdef class Replies:
     cdef int answer(self, uint64_t tag, object value) except -1
     cdef int fault(self, uint64_t tag, object error) except -1
 
+cdef class Nobody(Replies):             # of an asker that is gone
+    pass
+
 cdef class Inbox:
     # `direct`: the caller is at the bottom of the stack, so that the handler may run before this returns.
     # Never raises for what a handler did. `sender` is a Pid or None; `replies` and `tag` are None and 0 for a tell;

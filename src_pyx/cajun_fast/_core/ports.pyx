@@ -11,6 +11,19 @@ cdef class Replies:
         raise NotImplementedError
 
 
+cdef class Nobody(Replies):
+    """Whoever asked is gone: answers go nowhere."""
+
+    def __init__(self, str node):
+        self.node = node
+
+    cdef int answer(self, uint64_t tag, object value) except -1:
+        return 0
+
+    cdef int fault(self, uint64_t tag, object error) except -1:
+        return 0
+
+
 cdef class Inbox:
     """What a message to a local actor is put into."""
 

@@ -1,0 +1,57 @@
+"""A mover of the parts of a node.
+
+Laws: the only place in this room that knows what a node calls its parts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgpack
+
+from cajun_fast._core.cell import Cell
+from cajun_fast.actors.deaths import Deaths
+from cajun_fast.cluster.movement.mover import Mover
+from cajun_fast.cluster.movement.world import Parts
+
+if TYPE_CHECKING:
+    from cajun_fast.cluster.node import Node
+
+
+class Watches:
+    """Whom the actor watches: it goes on doing so. Who watches it follows by the directory."""
+
+    def __init__(self, deaths: Deaths) -> None:
+        self._deaths = deaths
+
+    def pack(self, cell: Cell) -> bytes | None:
+        targets = sorted(self._deaths.targets_of(cell.id))
+        packed: bytes | None = msgpack.packb(targets) if targets else None
+        return packed
+
+    def unpack(self, cell: Cell, data: bytes) -> None:
+        for target in msgpack.unpackb(data):
+            self._deaths.watch(cell.pid, str(target))
+
+
+def make_mover(node: Node) -> Mover:
+    """For a node whose actors, links and hosting are there."""
+    mover = Mover(
+        Parts(
+            actors=node.actors,
+            hosting=node.hosting,
+            registrar=node.registrar,
+            directory=node.directory,
+            locator=node.locator,
+            members=node.members,
+            membership=node.membership,
+            types=node.types,
+            keys=node.keys,
+            tombstones=node.tombstones,
+            messaging=lambda: node.messaging,
+            settings=node.config.movement,
+            is_client=node.config.client,
+        )
+    )
+    mover.world.packer.companions["watches"] = Watches(node.actors.keeper.deaths)
+    return mover
