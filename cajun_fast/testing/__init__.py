@@ -1,1 +1,3 @@
-"""Helpers for those who build on the package: contract suites, a store server for tests, a proxy between nodes."""
+"""For tests: a cluster in one process (``members``, and the pytest fixture ``cluster``), probes, a network and a store
+with faults, time that is turned; contract suites for stores, a store server, a proxy between nodes.
+"""
