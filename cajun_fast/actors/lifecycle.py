@@ -11,7 +11,7 @@ import functools
 import inspect
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from cajun_fast._core.cell import Cell
@@ -44,6 +44,8 @@ class Keeper:
 
     def __init__(self, exchange: Exchange, settings: ActorSettings, ports: Ports, view: Any) -> None:
         self.view = view
+        #: Before the copy of an actor that lives on elsewhere is closed: what it has done must be kept by then.
+        self.let_go_of_state: Callable[[Cell], Awaitable[None]] = nothing_to_keep
         self.cells = Roster(exchange)
         self.stuck: list[str] = []
         self.closing = False
@@ -429,6 +431,7 @@ class Keeper:
             await self.move_out(child)
         cancel_all(cell)
         await self._say_goodbye(cell)
+        await self.let_go_of_state(cell)
         cell.close_moved()
         self.cells.forget(cell)
         if cell.parent is not None and cell.parent.children:
@@ -463,6 +466,10 @@ class Keeper:
         if cell.state in ("stopping", "stopped"):
             raise NotRunningError(f"actor {cell.id!r} is stopping: it cannot schedule {message!r}")
         return Timer(self._exchange.loop, cell, delay, message, interval)
+
+
+async def nothing_to_keep(cell: Cell) -> None:
+    """Of a volatile actor."""
 
 
 def ancestors(cell: Cell) -> list[Cell]:

@@ -38,6 +38,11 @@ def has_state(cell: Cell) -> bool:
     )
 
 
+def is_durable(cell: Cell) -> bool:
+    """Whether its state is kept by a persistence, and what is sent to it by its senders, until it is committed."""
+    return bool(getattr(cell.recipe.kind, "durable", False))
+
+
 def is_stateless(cell: Cell) -> bool:
     """Whether there is nothing to say: a function, or an instance without an attribute of its own."""
     return not cell.recipe.kind.is_class or not (

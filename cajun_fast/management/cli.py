@@ -17,7 +17,7 @@ import typer
 
 from cajun_fast.errors import CajunError, ConfigError
 from cajun_fast.management.bench.command import bench_command
-from cajun_fast.management.commands import looking
+from cajun_fast.management.commands import looking, moving
 from cajun_fast.management.commands.doctor import doctor
 from cajun_fast.management.commands.joining import assignments
 from cajun_fast.management.commands.top import top
@@ -62,6 +62,11 @@ app.command("actors")(looking.actors)
 app.command("actor")(looking.actor)
 app.command("dead-letters")(looking.dead_letters)
 app.command("elect")(looking.elect)
+app.command("migrate")(moving.migrate)
+app.command("cordon")(moving.cordon)
+app.command("uncordon")(moving.uncordon)
+app.command("drain")(moving.drain)
+app.command("roll")(moving.roll)
 app.command("top")(top)
 app.command("doctor")(doctor)
 

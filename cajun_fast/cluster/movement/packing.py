@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from cajun_fast._core.cell import Cell
 from cajun_fast._core.lane import Exchange
 from cajun_fast._core.ports import Nobody, Replies
-from cajun_fast.actors.moving import Newcomers, drop, has_state, set_timers, state_of, take_state
+from cajun_fast.actors.moving import Newcomers, drop, has_state, is_durable, set_timers, state_of, take_state
 from cajun_fast.actors.registry import type_of
 from cajun_fast.cluster.movement.luggage import Alarm, Letter, Piece, Postponed
 from cajun_fast.errors import CajunError, SerializationError
@@ -59,7 +59,9 @@ class Packer:
         ]
 
     async def _piece(self, cell: Cell, type_name: str, arguments: bytes, parked: Parked) -> Piece:
-        state = self._encode(await state_of(cell), cell, "its state") if has_state(cell) else None
+        durable = is_durable(cell)  # its state stands in the store, and its senders send again what waits
+        takes_state = has_state(cell) and not durable
+        state = self._encode(await state_of(cell), cell, "its state") if takes_state else None
         now = self._exchange.loop.time()
         extras = {
             name: data for name, each in self.companions.items() if (data := each.pack(cell)) is not None
@@ -69,7 +71,7 @@ class Packer:
             type=type_name,
             arguments=arguments,
             state=state,
-            letters=tuple(self._letter(cell, *each) for each in cell.waiting()),
+            letters=() if durable else tuple(self._letter(cell, *each) for each in cell.waiting()),
             alarms=tuple(
                 Alarm(
                     self._encode(timer.message, cell, "the message of a timer"),
