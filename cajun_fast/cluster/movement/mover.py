@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from cajun_fast._core.context import Context, Reply
@@ -52,6 +52,8 @@ class Mover:
         self.world = World(parts)
         self.destination = Destination(self.world, lambda: self.cordoned)
         self.cordoned = False
+        #: Told of what happened: see ``EventLog.add``.
+        self.tell: Callable[..., None] = lambda *told, **details: None
         self._departing: dict[str, Departing] = {}
         self._room = asyncio.Semaphore(parts.settings.moves_at_once)
         self._seen = 0
@@ -203,6 +205,19 @@ class Mover:
             hosting.departing.pop(actor_id, None)
             departing._done.set_result(None)
         log.info("actor %r, to node %r: %s %s", actor_id, result.target, result.outcome, result.reason)
+        if result.moved:
+            self.tell(
+                "actor-moved",
+                f"actor {actor_id!r} moved from {result.source!r} to {result.target!r}",
+                **{"actor": actor_id, "from": result.source, "to": result.target},
+            )
+        else:
+            self.tell(
+                "actor-stayed",
+                f"actor {actor_id!r} stayed on {result.source!r}: {result.reason}",
+                actor=actor_id,
+                node=result.source,
+            )
         return result
 
     # ---- cordon and drain
@@ -216,6 +231,9 @@ class Mover:
             raise CajunError(
                 f"node {self.world.owner.node!r} has lost its seat: its record could not be changed"
             )
+        if changed:
+            node, does = self.world.owner.node, "takes no new actors" if on else "takes actors again"
+            self.tell("node-cordoned" if on else "node-uncordoned", f"node {node!r} {does}", node=node)
         return {"cordoned": on, "changed": changed}
 
     def require_open(self, what: str) -> None:

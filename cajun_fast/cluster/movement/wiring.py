@@ -53,5 +53,6 @@ def make_mover(node: Node) -> Mover:
             is_client=node.config.client,
         )
     )
+    mover.tell = node.events.add
     mover.world.packer.companions["watches"] = Watches(node.actors.keeper.deaths)
     return mover
