@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from cajun_fast.guarantees import DeliveryGuarantee
     from cajun_fast.metadata import MetadataStore, open_store
     from cajun_fast.ports import Ports
+    from cajun_fast.standalone import AuthenticatedMessagingSystem, SecureMessagingSystem
 
 _ROOMS = {
     "_core.lane": ("Pid",),
@@ -140,6 +141,7 @@ _ROOMS = {
     "guarantees": ("DeliveryGuarantee",),
     "metadata": ("MetadataStore", "open_store"),
     "ports": ("Ports",),
+    "standalone": ("AuthenticatedMessagingSystem", "SecureMessagingSystem"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
@@ -151,6 +153,7 @@ __all__ = [
     "ActorPage",
     "ActorSystem",
     "AskTimeoutError",
+    "AuthenticatedMessagingSystem",
     "BackpressureError",
     "CajunError",
     "CircuitBreakerOpenError",
@@ -193,6 +196,7 @@ __all__ = [
     "ProtocolError",
     "RemoteActorError",
     "Reply",
+    "SecureMessagingSystem",
     "SerializationError",
     "ShardedClusterActorSystem",
     "ShardedType",

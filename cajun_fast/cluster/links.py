@@ -12,11 +12,10 @@ from types import MappingProxyType
 from cajun_fast.actors.system import ActorSystem
 from cajun_fast.cluster.records import NodeRecord, Owner
 from cajun_fast.config import ClusterConfig, NodeAddress
-from cajun_fast.messaging.security import Keys, Security, Tls
+from cajun_fast.messaging.security import Security
 from cajun_fast.messaging.serializer import make_codec
 from cajun_fast.messaging.settings import LinkSettings
 from cajun_fast.messaging.system import MessagingSystem
-from cajun_fast.messaging.tls import TlsFiles
 from cajun_fast.ports import Address, Network, Ports
 
 #: Seconds in which a living node on a working network accepts a connection.
@@ -36,26 +35,6 @@ def link_settings(config: ClusterConfig) -> LinkSettings:
         failure_threshold=messaging.failure_threshold,
         reset_timeout=messaging.reset_timeout_ms / 1e3,
     )
-
-
-def security_of(config: ClusterConfig) -> Security:
-    """What a node shows and asks of others. Nothing is read before its links open."""
-    said = config.security
-    files = None if said.tls_files is None else TlsFiles(*said.tls_files)
-    tls = (
-        Tls(
-            files,
-            context=said.tls_context,
-            client_context=said.tls_client_context,
-            minimum=said.tls_minimum,
-            mutual=said.tls_mutual,
-            check_host=said.tls_check_host,
-        )
-        if said.has_tls
-        else None
-    )
-    keys = Keys(file=said.key_file, env=said.key_env) if said.has_keys else None
-    return Security(tls=tls, keys=keys, rules=said.allow, reload_interval=said.reload_interval)
 
 
 def make_messaging(

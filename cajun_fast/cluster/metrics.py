@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cajun_fast._core.cell import queued_messages
 from cajun_fast.cluster import readings
+from cajun_fast.cluster.security import is_secure
 from cajun_fast.errors import ConfigError
 from cajun_fast.metrics.recorder import Recorder
 from cajun_fast.metrics.snapshot import Snapshot
@@ -91,7 +92,7 @@ class ClusterMetrics:
 
         metadata_store: it answers · membership: this node holds its seat (its actors may act) · messaging: it listens,
         and at least one link stands where there are other nodes · event_loop: the last timer came within 1 s of its
-        time.
+        time · security, where TLS or authentication is on: the certificate counts, and the newest files are in use.
         """
         node = self._node
         return {
@@ -99,6 +100,7 @@ class ClusterMetrics:
             "membership": not node.membership.fenced,
             "messaging": readings.messaging_serves(node),
             "event_loop": self._recording.last_lag < LAG_LIMIT,
+            **({"security": is_secure(node)} if node.security.is_on else {}),
         }
 
     # ---- all of it

@@ -28,7 +28,7 @@ from cajun_fast.cluster.hold import Hold
 from cajun_fast.cluster.host import Host, ask_for_promise, ask_to_adopt, host_id
 from cajun_fast.cluster.hosting import Hosting
 from cajun_fast.cluster.leader import Leadership, Term
-from cajun_fast.cluster.links import addresses_of, make_messaging, probe, security_of
+from cajun_fast.cluster.links import addresses_of, make_messaging, probe
 from cajun_fast.cluster.locator import Locator
 from cajun_fast.cluster.members import MemberHooks, Members
 from cajun_fast.cluster.membership import Membership, MembershipHooks, patience_of, take_incarnation
@@ -40,6 +40,7 @@ from cajun_fast.cluster.records import NodeRecord, Owner
 from cajun_fast.cluster.registrar import Registrar
 from cajun_fast.cluster.report import start_inspector
 from cajun_fast.cluster.router import ClusterRouter
+from cajun_fast.cluster.security import security_of, show_security
 from cajun_fast.cluster.shards.ids import is_sharded
 from cajun_fast.cluster.shards.parts import Sharding
 from cajun_fast.cluster.standstill import Either, Standstill
@@ -89,6 +90,7 @@ class Node:
         self._build()
         self.metrics = ClusterMetrics(self)
         self.unanswered = Unanswered(self)
+        show_security(self)
 
     def _backoff(self, first: float = 0.05, cap: float = 1.0) -> Backoff:
         return Backoff(self.ports.random, first, cap)

@@ -18,6 +18,7 @@ import typer
 from cajun_fast.errors import CajunError, ConfigError
 from cajun_fast.management.bench.command import bench_command
 from cajun_fast.management.commands import looking, moving
+from cajun_fast.management.commands.cert import cert
 from cajun_fast.management.commands.doctor import doctor
 from cajun_fast.management.commands.joining import assignments
 from cajun_fast.management.commands.top import top
@@ -69,6 +70,7 @@ app.command("drain")(moving.drain)
 app.command("roll")(moving.roll)
 app.command("top")(top)
 app.command("doctor")(doctor)
+app.add_typer(cert)
 
 
 @app.command()
@@ -265,6 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     known = {each.name or getattr(each.callback, "__name__", "") for each in app.registered_commands}
+    known |= {each.typer_instance.info.name or "" for each in app.registered_groups if each.typer_instance}
     command = " ".join(["cajun-fast", *(word for word in words[:1] if word in known)])
     try:
         status = app(words, prog_name="cajun-fast", standalone_mode=False)

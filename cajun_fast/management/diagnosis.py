@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cajun_fast.cluster.factory import ClusterFactory
-from cajun_fast.cluster.links import security_of
+from cajun_fast.cluster.security import security_of
 from cajun_fast.cluster.settings import store_of
 from cajun_fast.cluster.system import ClusterActorSystem
 from cajun_fast.config import ClusterConfig

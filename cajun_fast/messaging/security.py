@@ -139,6 +139,11 @@ class Security:
         return f"<Security: tls={self._tls is not None}, keys={self._keys is not None}, rules={len(self._rules)}>"
 
     @property
+    def is_on(self) -> bool:
+        """Whether there is TLS or authentication."""
+        return self._tls is not None or self._keys is not None
+
+    @property
     def may_change(self) -> bool:
         """Whether there is anything to be read again."""
         return self._keys is not None or (self._tls is not None and self._tls.files is not None)
