@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from cajun_fast._core.lane import Exchange, Pid
 from cajun_fast.actors.registry import ActorType
 from cajun_fast.cluster.directory import Standing
+from cajun_fast.cluster.errands import Errands
 from cajun_fast.cluster.hold import Hold
 from cajun_fast.cluster.hosting import Arguments, Hosting, describe
 from cajun_fast.cluster.records import ActorRecord, NodeRecord, Owner
@@ -26,6 +27,7 @@ from cajun_fast.errors import (
     MetadataStoreError,
     MetadataStoreUnavailableError,
     NodeUnavailableError,
+    NotRunningError,
     ProtocolError,
     RemoteActorError,
     SerializationError,
@@ -100,17 +102,20 @@ class Host:
         self._shards = shards
         self._is_cordoned = is_cordoned
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
+        #: Spawns, stops and adoptions under way: their claims share batches.
+        self.errands = Errands(f"host {node_id}", encode_error)
 
     async def receive(self, message: Any, context: Any) -> Any:
         """One request: a map with ``op``; answers a map with ``ok`` or ``error``."""
         try:
             match message:
                 case {"op": "spawn", "type": str(name), "id": str(actor_id), "args": bytes(data)}:
-                    return await self._spawn(name, actor_id, data)
+                    work = self._spawn(name, actor_id, data)
+                    await self.errands.begin(actor_id, work, context.reply_later())
                 case {"op": "stop", "id": str(actor_id)}:
-                    return {"ok": await self._hosting.end(actor_id)}
+                    await self.errands.begin(actor_id, self._stop(actor_id), context.reply_later())
                 case {"op": "adopt", "actors": list(actors)}:
-                    return {"ok": await self._adopt_all(actors)}
+                    await self.errands.begin("", self._adopt_all(actors), context.reply_later())
                 case {"op": "promise", "node": str(node), "incarnation": int(incarnation)}:
                     return {"ok": await self._hold.promise(Owner(node, incarnation))}
                 case {"op": "shard-move" | "shard-prepare"} if self._shards is not None:
@@ -121,6 +126,9 @@ class Host:
                     raise ProtocolError(f"node {self._node_id!r} does not know the request {message!r:.200}")
         except Exception as error:  # the answer to whoever asked; nothing is swallowed
             return encode_error(error)
+
+    async def _stop(self, actor_id: str) -> dict[str, Any]:
+        return {"ok": await self._hosting.end(actor_id)}
 
     def type_of(self, name: str) -> Any:
         """The class or function; raises UnknownActorTypeError naming this node and the remedy."""
@@ -154,12 +162,12 @@ class Host:
 
     # ---- adopting
 
-    async def _adopt_all(self, actors: list[Any]) -> list[list[str]]:
+    async def _adopt_all(self, actors: list[Any]) -> dict[str, Any]:
         standings = [self._standing(each) for each in actors]
         owners = {standing.record.owner for standing in standings}
         evidence = {owner: await self._evidence(owner) for owner in owners}
         work = (self._adopt(standing, evidence[standing.record.owner]) for standing in standings)
-        return [list(result) for result in await asyncio.gather(*work)]
+        return {"ok": [list(result) for result in await asyncio.gather(*work)]}
 
     def _standing(self, item: Any) -> Standing:
         match item:
@@ -196,7 +204,7 @@ class Host:
             return actor_id, UNKNOWN_TYPE, str(error)
         except (ActorAlreadyExistsError, ActorNotFoundError) as error:
             return actor_id, TAKEN, str(error)
-        except (LeaseLostError, MetadataStoreError) as error:
+        except (LeaseLostError, MetadataStoreError, NotRunningError) as error:
             return actor_id, LATER, str(error)
         except Exception as error:  # of the actor's own start: told to the leader
             return actor_id, FAILED, describe(error)

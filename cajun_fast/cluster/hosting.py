@@ -202,7 +202,12 @@ class Hosting:
         try:
             pid = await self._runtime.spawn(target, actor_id, *args, **kwargs)
         except BaseException:
-            self._give_back(actor_id)
+            if self._stopping and standing.record.epoch > 1:
+                self.owned.pop(
+                    actor_id, None
+                )  # taken over by a node that stops: its record is for the next one
+            else:
+                self._give_back(actor_id)
             raise
         self._on_started(actor_id)
         if actor_id in self._early:  # it has stopped already

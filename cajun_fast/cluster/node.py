@@ -290,6 +290,7 @@ class Node:
             ("moves", self._stop_moves),
             ("sharded actors", lambda: self.sharding.finish(self.config.actors.stop_timeout)),
             ("actors", self._stop_actors),
+            ("errands", self._stop_errands),
             ("shards", self.sharding.stop),
             ("deaths", lambda: self.deaths.stop() if hasattr(self, "deaths") else no_work()),
             ("groups", lambda: self.groups.stop() if hasattr(self, "groups") else no_work()),
@@ -321,6 +322,10 @@ class Node:
         self.hosting.begin_stop()
         await self.actors.stop(self.config.actors.stop_timeout)
         await self.hosting.stop()
+
+    async def _stop_errands(self) -> None:
+        if hasattr(self, "host"):
+            await self.host.errands.stop()
 
     async def _new_incarnation(self) -> None:
         incarnation = await take_incarnation(self.store, self.keys, self.config.system_id)
