@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class Unregistered(Registered):
 
 
 async def start_node(name: str, store: str, log: Path) -> asyncio.subprocess.Process:
-    with log.open("ab") as stream:
+    with open(log, "ab") as stream:  # noqa: ASYNC230 - before anything is measured
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-c", CLI, "node", "--id", name, "--store", store, "--port", "0",
             "--import", Path(__file__).stem,
@@ -56,8 +56,14 @@ async def start_node(name: str, store: str, log: Path) -> asyncio.subprocess.Pro
     assert process.stdout is not None
     line = await asyncio.wait_for(process.stdout.readline(), 30)
     if not line:
-        raise SystemExit(f"node {name} did not start: {log.read_text()[-2000:]}")
+        raise SystemExit(f"node {name} did not start: see {log}")
     return process
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Return once it holds."""
+    while not holds():  # noqa: ASYNC110 - measured from outside, as a user would see it
+        await asyncio.sleep(0.01)
 
 
 async def for_all(numbers: Sequence[int], work: Any) -> None:
@@ -71,6 +77,18 @@ async def for_all(numbers: Sequence[int], work: Any) -> None:
     async with asyncio.TaskGroup() as group:
         for _ in range(AT_ONCE):
             group.create_task(worker())
+
+
+async def create(system: cf.ClusterActorSystem, actor_id: str) -> None:
+    """On node c; again where a busy machine made it miss its time."""
+    while True:
+        try:
+            await system.create_actor_on_node("registered", actor_id, "c", timeout=60)
+            return
+        except cf.ActorAlreadyExistsError:
+            return
+        except (cf.CajunError, TimeoutError):
+            await asyncio.sleep(0.1)
 
 
 async def owners(system: cf.ClusterActorSystem) -> Counter[str]:
@@ -119,9 +137,7 @@ async def measure(
 ) -> dict[str, Any]:
     ids = [f"actor-{number:06}" for number in range(count)]
     watch = Watch()
-    await for_all(
-        range(count), lambda number: system.create_actor_on_node("registered", ids[number], "c", timeout=60)
-    )
+    await for_all(range(count), lambda number: create(system, ids[number]))
     created = watch()
     watch = Watch()
     assert (await owners(system)) == {"c": count}
@@ -137,13 +153,11 @@ async def measure(
     processes["c"].send_signal(signal.SIGKILL)
     await processes.pop("c").wait()
     watch = Watch()
-    while "c" in system.known_nodes:
-        await asyncio.sleep(0.01)
+    await until(lambda: "c" not in system.known_nodes)
     noticed = watch()
-    while "c" in system.sharded("unregistered").spread():
-        await asyncio.sleep(0.01)
+    await until(lambda: "c" not in system.sharded("unregistered").spread())
     given = watch()
-    while (standing := await owners(system)).get("c", 0):
+    while (standing := await owners(system)).get("c", 0):  # noqa: ASYNC110 - a listing is all that says it
         await asyncio.sleep(0.2)
     settled = watch()
     assert sum(standing.values()) == count, standing

@@ -36,7 +36,7 @@ class Errands:
         return len(self._tasks)
 
     async def begin(self, key: str, work: Coroutine[Any, Any, Any], reply: Reply) -> None:
-        """Have ``work`` done after all that came before for ``key`` ("": nothing does); returns when it is under way."""
+        """Have ``work`` done after all that came before for ``key`` ("": nothing did); returns once it is under way."""
         await self._room.acquire()
         before = self._last.get(key) if key else None
         task = self._tasks.start(self._run(before, work, reply), key or "errand")

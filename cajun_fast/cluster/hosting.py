@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from cajun_fast._core.lane import Pid
@@ -26,11 +27,16 @@ from cajun_fast.errors import (
     LeaseLostError,
     MetadataStoreError,
     NotRunningError,
+    ProtocolError,
     SerializationError,
 )
 from cajun_fast.metadata.store import Compare
 
 log = logging.getLogger("cajun_fast.cluster")
+
+#: Actors beyond which a listing of the directory is cheaper than a read for each.
+MANY = 200
+NOTHING: Mapping[str, Standing] = MappingProxyType({})
 
 
 #: In an actor's record: the epoch at which it was last started anew because its node was lost.
@@ -345,17 +351,35 @@ class Hosting:
         Returns how many stand and how many were lost. Raises MetadataStoreUnavailableError.
         """
         mine = [each for each in self.owned.values() if each.actor_id not in self.departing]
-        results = await asyncio.gather(*(self.confirm(each) for each in mine), return_exceptions=True)
+        found = await self._list(mine) if len(mine) > MANY else {}
+        results = await asyncio.gather(*(self.confirm(each, found) for each in mine), return_exceptions=True)
         for result in results:
             if isinstance(result, MetadataStoreError) and not isinstance(result, LeaseLostError):
                 raise result
         kept = sum(result is True for result in results)
         return kept, len(mine) - kept
 
-    async def confirm(self, ours: Standing) -> bool:
-        """Whether that ownership stands; one of an earlier life of this node is put back under this one."""
+    async def _list(self, mine: list[Standing]) -> dict[str, Standing]:
+        """What the directory says of these, by a listing instead of a read for each; none if it cannot be read."""
+        wanted = {each.actor_id for each in mine}
+        try:
+            return {
+                each.actor_id: each
+                async for page in self._directory.all()
+                for each in page
+                if each.actor_id in wanted
+            }
+        except ProtocolError as error:
+            log.warning("%s: actors are looked up one by one", error)
+            return {}
+
+    async def confirm(self, ours: Standing, found: Mapping[str, Standing] = NOTHING) -> bool:
+        """Whether that ownership stands; one of an earlier life of this node is put back under this one.
+
+        ``found``: what a listing that has just been made says, where there was one.
+        """
         actor_id = ours.actor_id
-        standing = await self._directory.read(actor_id, fresh=True)
+        standing = found.get(actor_id) or await self._directory.read(actor_id, fresh=True)
         if self.owned.get(actor_id) is not ours:
             return False
         if standing is not None and standing.revision == ours.revision and ours.record.owner == self.owner:

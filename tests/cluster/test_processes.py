@@ -26,6 +26,7 @@ class Nodes:
         self.folder = folder
         self.store = f"sqlite:///{folder}/cluster.db"
         self.processes: dict[str, asyncio.subprocess.Process] = {}
+        self.environ: dict[str, str] = {}
         self.settings: dict[str, str] = {"membership.lease_ttl": "1.5"}
 
     async def start(self, *names: str) -> None:
@@ -42,7 +43,7 @@ class Nodes:
                 *(part for name, value in self.settings.items() for part in ("--set", f"{name}={value}")),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                env={**os.environ, **self.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), 30)

@@ -22,3 +22,18 @@ class Witness(cf.Actor):
                 ctypes.PyDLL(None).usleep(int(seconds * 1e6))  # a call into C that keeps the GIL
         os.write(self.log, f"{context.self.id} {context.node_id} {message}\n".encode())
         return context.node_id
+
+
+@cf.actor("ledger", sharded=True)
+class Ledger(cf.Actor):
+    """As Witness, for each entity of a sharded type: ``LEDGER_LOG`` names the file."""
+
+    def __init__(self) -> None:
+        self.log = os.open(os.environ["LEDGER_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def receive(self, message: Any, context: Any) -> Any:
+        os.write(self.log, f"{context.self.id} {context.node_id} {message}\n".encode())
+        return context.node_id
+
+    def post_stop(self) -> None:
+        os.close(self.log)
