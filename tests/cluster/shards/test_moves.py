@@ -11,7 +11,10 @@ from typing import Any, ClassVar
 import pytest
 
 import cajun_fast as cf
+from cajun_fast.cluster.leader import Term
 from cajun_fast.cluster.records import Owner
+from cajun_fast.cluster.shards.records import ShardRecord
+from cajun_fast.metadata.store import Compare
 from tests.cluster.conftest import Cluster, eventually
 
 ENTITIES = 24
@@ -271,3 +274,62 @@ async def test_what_an_actor_sends_stays_in_order_when_it_moves(books: Cluster) 
     for pair in pairs:
         assert Chatty.seen[pair] == list(range(1, rounds + 1)), pair
     assert b
+
+
+async def test_a_shard_stays_while_what_its_actors_have_sent_is_still_on_its_way(books: Cluster) -> None:
+    books.settings["sharding.rebalance_delay"] = 600.0
+    Chatty.seen.clear()
+    books.types.actor("chatty", sharded=True)(type("Chatty", (Chatty,), {}))
+    a, b = await books.start("a", "b")
+    await eventually(lambda: len(a.sharded("chatty").shards()) == 32)
+    chatty = a.sharded("chatty")
+    other = next(n for n in map(str, range(1, 99)) if chatty.shard(n) != chatty.shard("0"))
+    source = books.members[chatty.node("0") or ""]
+    target = a if source is b else b
+    owner = Owner(target.system_id, target.incarnation)
+    busy = ("chatty", chatty.shard(other))
+    region = books.members[chatty.node(other) or ""]._node.sharding.region
+    region.close([busy])
+    await chatty.pid("0").send({"say": 1, "to": f"chatty#{other}"})
+    result = await source._node.sharding.handover.move("chatty", [chatty.shard("0")], owner)
+    assert result.kept == (chatty.shard("0"),)
+    assert "not accepted" in result.why
+    region.open([busy])
+    await chatty.pid("0").send({"say": 2, "to": f"chatty#{other}"})
+    await eventually(lambda: Chatty.seen["chatty#0", f"chatty#{other}"] == [1, 2])
+    result = await source._node.sharding.handover.move("chatty", [chatty.shard("0")], owner)
+    assert result.moved == (chatty.shard("0"),)
+
+
+async def test_a_leader_that_believes_a_living_node_lost_takes_nothing_from_it(books: Cluster) -> None:
+    books.settings["sharding.rebalance_delay"] = 600.0
+    await books.start("a", "b")
+    leader = await books.leader()
+    node = leader._node
+    await eventually(lambda: len(leader.sharded("book").shards()) == 32)
+    [owner] = leader.sharded("book").spread()
+    other = "b" if owner == "a" else "a"
+    allocator, term = node.sharding.allocator, node.leadership.term
+    assert term is not None
+
+    async def gone(loser: Owner) -> Compare:
+        return Compare(node.keys.node(loser.node), 0)
+
+    allocator._absence = gone  # type: ignore[method-assign, assignment]
+    before = node.sharding.table.of_type("book")
+    assert not await allocator._give(term, "book", [1, 2], {1: other, 2: other})
+    assert node.sharding.table.of_type("book") == before
+    entry = await node.store.get(node.keys.shard("book", 1))
+    assert entry is not None
+    assert ShardRecord.decode("", entry.value, entry.revision) == before[1]
+
+
+async def test_a_leader_of_yesterday_gives_nothing_away(books: Cluster) -> None:
+    a, _ = await books.start("a", "b")
+    leader = await books.leader()
+    allocator, term = leader._node.sharding.allocator, leader._node.leadership.term
+    assert term is not None
+    await eventually(lambda: len(a.sharded("book").shards()) == 32)
+    stale = Term(term.token, Compare(term.guard.key, term.guard.revision - 1))
+    assert not await allocator._give(stale, "late", [1], {1: "a"})
+    assert await leader._node.store.get(leader._node.keys.shard("late", 1)) is None
