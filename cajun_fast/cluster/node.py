@@ -333,12 +333,15 @@ class Node:
 
     async def _open_links(self, port: int) -> None:
         self.messaging: MessagingSystem = make_messaging(
-            self.config, self.owner, self.actors, self.ports, self.security, self.tombstones.find
+            self.config, self.owner, self.actors, self.ports, self.security, self._new_home
         )
         self.messaging.on_suspect = lambda node, incarnation: self.detector.look_at(node)
         self.messaging.on_liveness = lambda node, incarnation, state: self.detector.look_at(node)
-        self.messaging.new_home = self.sharding.new_home
         self.bound = await self.messaging.start(self.config.messaging.host, port)
+
+    def _new_home(self, actor_id: str) -> str | None:
+        find = self.sharding.new_home if is_sharded(actor_id) else self.tombstones.find
+        return find(actor_id)
 
     async def _close_links(self) -> None:
         if hasattr(self, "messaging"):
