@@ -171,7 +171,7 @@ class Drain:
         """Cordon, move, settle. Raises NodeUnavailableError for a node that does not live."""
         await self._steering.cordon(self._node_id, True)
         self._tell("move")
-        reason = await self._rounds()
+        reason = await self._rounds() or await self._shards()
         self._tell("settle")
         await self._settle()
         self._tell("done")
@@ -210,6 +210,15 @@ class Drain:
                 return ""
             if fruitless:
                 await asyncio.sleep(min(ROUND * fruitless, max(0.0, self._end - self._loop.time())))
+
+    async def _shards(self) -> str:
+        """Wait until the leader has had its shards moved, as a cordoned node's are; why it ended before."""
+        sharding = self._node.sharding
+        while left := sharding.shards_of(self._node_id):
+            if self._loop.time() >= self._end:
+                return f"{left} shards are left after {self._timeout:g} s: no other node hosts their type, or is free"
+            await asyncio.sleep(ROUND)
+        return ""
 
     async def _owned(self) -> list[str]:
         """Ids of what the node hosts, as it says itself."""

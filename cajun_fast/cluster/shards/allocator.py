@@ -242,8 +242,9 @@ class Allocator:
             return max(0.0, self._grace_left()) or AUDIT
         if not urgent and steady < self._pace.delay:
             return self._pace.delay - steady
+        moved = self.moved
         await self._move((urgent or moves)[: self._pace.batch])
-        return self._pace.pause
+        return 0.0 if urgent and self.moved > moved else self._pace.pause
 
     def _grace_left(self) -> float:
         return (self._grace_ends - self._clock.now_ns()) / 1e9

@@ -154,6 +154,10 @@ class Sharding:
         kinds = [kind for kind in self._types.types() if self.offers(kind)]
         return tuple(kind.name for kind in kinds), tuple(kind.name for kind in kinds if kind.sharded)
 
+    def shards_of(self, node: str) -> int:
+        """How many shards a node owns, as far as is known here."""
+        return sum(record.owner.node == node for _, record in self.table.items())
+
     def offers(self, kind: ActorType) -> bool:
         """Whether this node has the roles that a type asks for."""
         return set(kind.roles) <= set(self._config.roles)

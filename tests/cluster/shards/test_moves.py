@@ -333,3 +333,16 @@ async def test_a_leader_of_yesterday_gives_nothing_away(books: Cluster) -> None:
     stale = Term(term.token, Compare(term.guard.key, term.guard.revision - 1))
     assert not await allocator._give(stale, "late", [1], {1: "a"})
     assert await leader._node.store.get(leader._node.keys.shard("late", 1)) is None
+
+
+async def test_a_drain_ends_when_the_shards_have_gone_too(books: Cluster) -> None:
+    a, _, c = await books.start("a", "b", "c")
+    await level(books, "a", "b", "c")
+    load = Load([a, c])
+    await asyncio.sleep(0.1)
+    result = await a.manager.drain_node("b")
+    assert result.complete, result
+    assert set(a.sharded("book").spread()) == {"a", "c"}
+    await books.members.pop("b").stop()
+    await load.stop()
+    load.check(lossless=True)
