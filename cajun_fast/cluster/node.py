@@ -281,6 +281,7 @@ class Node:
         """Go in order; what never started is passed over. Never raises but for cancellation."""
         self.metrics.stop()
         steps: Sequence[tuple[str, Callable[[], Awaitable[Any]]]] = (
+            ("shards that move", lambda: self.sharding.depart(self.config.actors.stop_timeout)),
             ("background work", self._tasks.stop),
             ("unanswered asks", self.unanswered.stop),
             ("hold", self.hold.stop),

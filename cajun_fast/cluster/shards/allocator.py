@@ -29,8 +29,8 @@ from cajun_fast.metadata.store import Compare, MetadataStore, Put
 
 log = logging.getLogger("cajun_fast.cluster")
 
-#: Seconds between two looks while nothing happens.
-AUDIT = 30.0
+#: Seconds between two looks at all shards while nothing happens, and at who lives.
+AUDIT, LOOK = 30.0, 0.1
 #: Shards whose candidates are computed before others have their turn.
 STRIDE = 64
 
@@ -114,15 +114,20 @@ class Allocator:
     # ---- the leader's work
 
     async def _work(self, term: Term) -> None:
-        wait = 0.0
         while True:
+            self._wake.clear()
+            await self._rest(await self._round(term))
+
+    async def _rest(self, seconds: float) -> None:
+        """Until something happens, or after that time. What happens to this node's own record nobody reports."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not self._wake.is_set() and loop.time() < end and self._living_hosts() == self._hosts:
             try:
-                async with asyncio.timeout(wait):
+                async with asyncio.timeout(min(LOOK, max(0.0, end - loop.time()))):
                     await self._wake.wait()
             except TimeoutError:
                 pass
-            self._wake.clear()
-            wait = await self._round(term)
 
     async def _round(self, term: Term) -> float:
         """Look at all shards once; seconds until the next look, if nothing happens before."""
@@ -142,13 +147,18 @@ class Allocator:
             return self._backoff.next()
 
     def _see_hosts(self) -> dict[str, list[str]]:
-        hosts: defaultdict[str, list[str]] = defaultdict(list)
+        hosts = self._living_hosts()
+        if hosts != self._hosts:
+            self._hosts, self._steady_since = hosts, self._clock.now_ns()
+        return self._hosts
+
+    def _living_hosts(self) -> dict[str, list[str]]:
+        """Nodes that may have shards, by type."""
+        hosts: dict[str, list[str]] = {}
         for record in self._members.hosts():
             for type_name in record.sharded:
-                hosts[type_name].append(record.node)
-        if hosts != self._hosts:
-            self._hosts, self._steady_since = dict(hosts), self._clock.now_ns()
-        return self._hosts
+                hosts.setdefault(type_name, []).append(record.node)
+        return hosts
 
     # ---- shards without an owner
 

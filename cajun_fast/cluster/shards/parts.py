@@ -43,6 +43,8 @@ log = logging.getLogger("cajun_fast.cluster")
 
 #: Seconds between two looks at whether more types have been registered.
 TYPES_LOOK = 0.5
+#: Seconds between two looks at whether this node's shards have gone, before it stops.
+DEPART_LOOK = 0.02
 
 
 class Sharding:
@@ -123,6 +125,31 @@ class Sharding:
         self._tasks.start(idle.run(), "passivation")
         if not self._config.client:
             self._tasks.start(self._tell_types(), "types")
+
+    async def depart(self, timeout: float) -> None:
+        """Before anything of this node stops: have its shards moved to others, if there are any, with what is on its
+        way to them. What has not moved after ``timeout`` seconds goes as a lost node's does.
+        """
+        if not hasattr(self, "region") or self._membership.fenced or not self._has_heirs():
+            return
+        try:
+            if not await self._membership.update(cordoned=True):
+                return
+        except MetadataStoreError as error:
+            log.info("this node's shards are not moved before it stops: %s", error)
+            return
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout
+        while (  # noqa: ASYNC110 - rare, short and bounded
+            self.shards_of(self._owner().node) and loop.time() < end and self._has_heirs()
+        ):
+            await asyncio.sleep(DEPART_LOOK)
+
+    def _has_heirs(self) -> bool:
+        """Whether another node could have shards of this one."""
+        mine = {place[0] for place, record in self.table.items() if record.owner == self._owner()}
+        others = (record for record in self._members.hosts() if record.node != self._owner().node)
+        return any(mine.intersection(record.sharded) for record in others)
 
     async def finish(self, timeout: float) -> None:
         """The node stops: sharded actors handle what they have, and nothing more starts here."""
