@@ -25,7 +25,7 @@ from cajun_fast.cluster.members import Members
 from cajun_fast.cluster.membership import MARGIN
 from cajun_fast.cluster.records import LeaderRecord, NodeRecord, Owner
 from cajun_fast.cluster.tasks import Backoff, Tasks
-from cajun_fast.errors import CajunError, LeaseLostError, MetadataStoreError
+from cajun_fast.errors import CajunError, LeaseLostError, MetadataStoreError, ProtocolError
 from cajun_fast.messaging.liveness import Liveness, PeerState
 from cajun_fast.metadata.keys import KeySpace
 from cajun_fast.metadata.store import Compare, Delete, MetadataStore
@@ -50,6 +50,8 @@ class DetectorHooks:
     liveness: Callable[[str], Liveness | None]
     #: Keep a connection to a node, or no longer.
     watch: Callable[[str, bool], None]
+    #: Step down: others hear more than this node does.
+    resign: Callable[[], object]
     #: Whether this node may take from others now.
     may_take: Callable[[], bool]
     on_evicted: Callable[[NodeRecord], None]
@@ -123,6 +125,11 @@ class Detector:
         seen = self._hooks.liveness(node)
         return seen is not None and seen.state is PeerState.STUCK and seen.since < self._stuck_timeout
 
+    @property
+    def hears_nobody(self) -> bool:
+        """Whether there are others, and all that this node listens to are quiet: then it is cut off itself."""
+        return len(self._watched) > 1 and all(self.is_quiet(node) for node in self._watched)
+
     def _needs_care(self, node: str) -> bool:
         seen = self._hooks.liveness(node)
         return seen is not None and (not seen.connected or seen.state in (PeerState.SILENT, PeerState.STUCK))
@@ -142,6 +149,10 @@ class Detector:
                 if self.is_stuck(node):
                     pause = self._ttl / 4
                     await self._renew_for(record)
+                elif self.hears_nobody and self._leadership.is_leader:
+                    log.warning("this node hears none of %d others: it leads no longer", len(self._watched))
+                    self._hooks.resign()
+                    pause = LOOK
                 elif self.is_quiet(node) and self._hooks.may_take() and await self._is_mine(record):
                     if await self._suspect(record):
                         return
@@ -210,14 +221,25 @@ class Detector:
         return True
 
     async def _end_leases(self, owner: Owner, lease: int) -> None:
-        """What else the lost node held, the leader's lock above all, need not wait for its time."""
+        """What else the lost node held need not wait for its time: the leader's lock, or its place in the line for
+        it, in front of those who live.
+        """
         try:
-            entry = await self._store.get(self._keys.leader)
-            if entry is not None and LeaderRecord.decode(entry.value).owner == owner:
-                await self._store.attach_lease(entry.lease, self._ttl).revoke()
-            await self._store.attach_lease(lease, self._ttl).revoke()
+            line = await self._store.list(self._keys.leader_lock + "/")
+            places = [entry.lease for entry in line.entries if is_place_of(owner, entry.value)]
+            for each in (*places, lease):
+                await self._store.attach_lease(each, self._ttl).revoke()
         except MetadataStoreError as error:
             log.info("leases of node %r end by themselves: %s", owner.node, error)
+
+
+def is_place_of(owner: Owner, holder: bytes) -> bool:
+    """Whether that life of a node, or an earlier one, stands in the line for the leader's lock."""
+    try:
+        standing = LeaderRecord.decode(holder).owner
+    except ProtocolError:
+        return False
+    return standing.node == owner.node and standing.incarnation <= owner.incarnation
 
 
 def neighbours(node: str, others: list[str]) -> list[str]:

@@ -96,7 +96,9 @@ class Leadership:
     async def _campaign(self) -> None:
         while True:
             try:
-                lock = await self._store.lock(self._keys.leader_lock, ttl=self._ttl)
+                lock = await self._store.lock(
+                    self._keys.leader_lock, ttl=self._ttl, holder=LeaderRecord(self.owner, 0).encode()
+                )
                 await self._lead(lock, self.owner)
                 self._backoff.reset()
             except (MetadataStoreError, ProtocolError) as error:

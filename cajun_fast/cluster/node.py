@@ -217,6 +217,7 @@ class Node:
             DetectorHooks(
                 liveness=lambda node: self.messaging.liveness(node),
                 watch=lambda node, on: self.messaging.watch(node, on),
+                resign=self.leadership.resign,
                 may_take=lambda: self.membership.holds and not self.hold.has_promised,
                 on_evicted=self.members.evicted,
             ),

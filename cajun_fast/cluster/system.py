@@ -222,6 +222,13 @@ class ClusterActorSystem:
         return self._running.health.available
 
     @property
+    def is_messaging_available(self) -> bool:
+        """Whether any other node is heard, of those that there are; judged by heartbeats, so that a short silence
+        does not turn it. Without it, actors of this node go on, and it does not lead.
+        """
+        return not self._running.detector.hears_nobody
+
+    @property
     def dead_letters(self) -> DeadLetters:
         """Messages of this node that reached no handler."""
         return self._node.actors.dead_letters

@@ -194,11 +194,11 @@ class BaseStore(MetadataStore):
         if self.is_open:
             self.owned.spawn(self._revoke(lease_id), f"take back lease {lease_id:x}")
 
-    async def lock(self, name: str, *, ttl: float, timeout: float | None = None) -> Lock:
+    async def lock(self, name: str, *, ttl: float, timeout: float | None = None, holder: bytes = b"") -> Lock:
         check_key(name)
         ttl = check_lease_ttl(ttl)
         self.check_open()
-        return await locks.acquire(self, name, ttl, timeout)
+        return await locks.acquire(self, name, ttl, timeout, holder)
 
 
 class StoreLease(Lease):

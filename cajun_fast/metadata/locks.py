@@ -40,22 +40,24 @@ class HeldLock(Lock):
         await self.lease.revoke()
 
 
-async def acquire(store: BaseStore, name: str, ttl: float, timeout: float | None) -> Lock:
+async def acquire(
+    store: BaseStore, name: str, ttl: float, timeout: float | None, holder: bytes = b""
+) -> Lock:
     """``MetadataStore.lock``."""
     try:
         async with asyncio.timeout(None if timeout == 0 else timeout):
             while True:
                 with suppress(LeaseLostError):
-                    return await _stand_in_line(store, name, ttl, once=timeout == 0)
+                    return await _stand_in_line(store, name, ttl, holder, once=timeout == 0)
     except TimeoutError as exc:
         raise TimeoutError(f"lock {name!r} at {store.url} was not free within {timeout} s") from exc
 
 
-async def _stand_in_line(store: BaseStore, name: str, ttl: float, *, once: bool) -> Lock:
+async def _stand_in_line(store: BaseStore, name: str, ttl: float, holder: bytes, *, once: bool) -> Lock:
     lease = await store.lease(ttl)
     try:
         key = f"{name}/{lease.id:0{_DIGITS}x}"
-        outcome = await store.transact([Compare(key, 0)], [Put(key, b"", lease.id)])
+        outcome = await store.transact([Compare(key, 0)], [Put(key, holder, lease.id)])
         await _wait_for_turn(store, name, key, lease, once=once)
         return HeldLock(name, outcome.revision, lease)
     except BaseException:

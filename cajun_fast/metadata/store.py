@@ -225,10 +225,11 @@ class MetadataStore(ABC):
         """
 
     @abstractmethod
-    async def lock(self, name: str, *, ttl: float, timeout: float | None = None) -> Lock:
+    async def lock(self, name: str, *, ttl: float, timeout: float | None = None, holder: bytes = b"") -> Lock:
         """Take the named lock, waiting in order of arrival; ``timeout=0`` tries once. Raises TimeoutError.
 
-        ``name`` is a key (``KeySpace.lock``); those who hold or wait have a key each below ``name + "/"``.
+        ``name`` is a key (``KeySpace.lock``); those who hold or wait have a key each below ``name + "/"``, with
+        ``holder`` as its value.
         """
 
     @abstractmethod

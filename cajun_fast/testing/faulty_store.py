@@ -113,8 +113,10 @@ class FaultyStore(MetadataStore):
     def attach_lease(self, lease_id: int, ttl: float) -> Lease:
         return FaultyLease(self, self.inner.attach_lease(lease_id, ttl))
 
-    async def lock(self, name: str, *, ttl: float, timeout: float | None = None) -> Lock:
-        lock = await self._call("lock", name, lambda: self.inner.lock(name, ttl=ttl, timeout=timeout))
+    async def lock(self, name: str, *, ttl: float, timeout: float | None = None, holder: bytes = b"") -> Lock:
+        lock = await self._call(
+            "lock", name, lambda: self.inner.lock(name, ttl=ttl, timeout=timeout, holder=holder)
+        )
         return FaultyLock(self, lock)
 
     def watch(self, prefix: str, *, revision: int | None = None) -> Watch:

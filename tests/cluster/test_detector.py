@@ -80,6 +80,7 @@ class World:
             DetectorHooks(
                 liveness=lambda node: self.seen,
                 watch=lambda node, on: self.watched.add(node) if on else self.watched.discard(node),
+                resign=lambda: self.story.append("resigned"),
                 may_take=lambda: self.may_take,
                 on_evicted=self.members.evicted,
             ),
@@ -301,8 +302,7 @@ def test_with_the_leader_goes_its_lock() -> None:
     async def story() -> None:
         async with world() as w:
             await w.die()
-            lock = await w.b.lock(KEYS.leader_lock, ttl=TTL)
-            await w.b.put(KEYS.leader, LeaderRecord(Owner("b", 1), lock.token).encode(), lease=lock.lease.id)
+            await w.b.lock(KEYS.leader_lock, ttl=TTL, holder=LeaderRecord(Owner("b", 1), 0).encode())
             w.is_seen_as(KILLED)
             before = now()
             async with asyncio.timeout(1.5):
@@ -342,3 +342,18 @@ def test_the_ring_leaves_nobody_out() -> None:
     assert neighbours("a", []) == []
     assert neighbours("a", ["b"]) == ["b"]
     assert neighbours("z", ["b"]) == ["b"]
+
+
+def test_a_leader_that_hears_nobody_steps_down_instead_of_suspecting_all() -> None:
+    async def story() -> None:
+        async with world() as w:
+            record = NodeRecord(node="c", incarnation=1, address=NodeAddress("h", 2))
+            await w.a.put(KEYS.node("c"), record.encode())
+            await until(lambda: len(w.members.nodes) == 2)
+            w.detector.watch_all()
+            w.is_seen_as(SILENT)
+            await until(lambda: w.story == ["resigned"], 1)
+            w.leadership.is_leader = False
+            await until(lambda: "suspected" in w.story, 2)
+
+    turned(story)
