@@ -192,6 +192,8 @@ class Connection(ConnectionCore, asyncio.BufferedProtocol):
     def _on_resume(self, resume: Resume) -> None:
         if self.hello is None or self.peer is None:
             raise ProtocolError("RESUME before HELLO")
+        if self.peer.ended:
+            raise Refused(Refusal.SIMULTANEOUS, "the node was removed since HELLO: dial again")
         self._check_stream(self.peer)
         if resume.invitation is not None:
             self.peer.accept_beats(self.host, resume.invitation)

@@ -51,6 +51,7 @@ class Peer:
         self.version = 0  # of the protocol, as agreed on the last connection
         self.features = 0
         self.down_since = system.now()
+        self.ended = False  # removed: a handshake that is under way must not end here
         self.watched = False  # somebody wants to know how it is, whether or not there is anything to send
         self.state = PeerState.UNKNOWN
         self._state_ns = self.down_since
@@ -285,6 +286,7 @@ class Peer:
 
     async def close(self, reason: str) -> None:
         """Gone for good: settle everything."""
+        self.ended = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

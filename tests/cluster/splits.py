@@ -197,7 +197,26 @@ class Split:
                 for name, system in self.members.items()
             )
 
-        await eventually(settled, 40)
+        try:
+            await eventually(settled, 40)
+        except TimeoutError:
+            raise AssertionError(f"the cluster is not whole again: {self.state()}") from None
+
+    def state(self) -> dict[str, Any]:
+        """How each member looks at the others, for a test that fails."""
+        return {
+            name: {
+                "standing still": system.is_fenced,
+                "knows": sorted(system.known_nodes),
+                "hears": {
+                    other: str(system._node.messaging.liveness(other)) for other in set(self.members) - {name}
+                },
+                "breakers": {
+                    other: str(system._node.messaging.breaker(other)) for other in set(self.members) - {name}
+                },
+            }
+            for name, system in self.members.items()
+        }
 
     def isolate(self, name: str, *, mute: bool = True, deaf: bool = True) -> None:
         """``mute``: nobody hears it; ``deaf``: it hears nobody."""

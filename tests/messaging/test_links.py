@@ -340,3 +340,32 @@ async def test_an_idle_link_costs_nearly_no_cpu(make_node):
     before = time.process_time()
     await asyncio.sleep(1.0)
     assert time.process_time() - before < 0.05
+
+
+async def test_a_handshake_that_outlives_the_removal_of_its_node_is_begun_again(make_node, make_proxy):
+    """Else the other side would count on a connection that this side has forgotten, and never dial again."""
+    a, b, proxy = await pair(make_node, make_proxy)
+    await b.record("x")
+    await a.record("y")
+    proxy.there = Rules(drop=1.0, kinds=frozenset({TYPES["RESUME"]}))
+    early = a.pid("x", b).send(1)
+    peer = None
+
+    def half_way():
+        nonlocal peer
+        peer = b.messaging.peer("a")
+        return peer is not None and peer.link.incarnation is not None
+
+    await until(half_way)
+    (connection,) = b.messaging._connections
+    resume = a.messaging.peer("b").resume()
+    b.messaging.remove_node("a", 1)
+    b.knows(a)
+    await until(lambda: peer.ended)
+    proxy.there = Rules()
+    connection.on_handshake(connection, resume.encode())  # it comes now
+    await asyncio.wait_for(asyncio.gather(early, return_exceptions=True), 5)
+    await asyncio.wait_for(b.pid("y", a).send(2), 5)
+    await asyncio.wait_for(a.pid("x", b).send(3), 5)
+    assert b.messaging.peer("a").connection is not None
+    assert peer.connection is None
