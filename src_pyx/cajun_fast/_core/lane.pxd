@@ -87,6 +87,7 @@ cdef class Lane:
     cdef readonly int refusals          # in a row; 0 after a success
     cdef public object hint             # node id that the last refusal named, or None
     cdef readonly bint moving           # the last refusal said MOVING: the actor lives, and is on its way elsewhere
+    cdef bint refused_full              # its mailbox was full: it waits for the peer's ROOM, and for nothing else
     cdef bint flushing                  # `flush` is on the stack
     cdef object listeners               # futures of ready(); None when empty
 

@@ -406,7 +406,7 @@ cdef class Lane:
         """The actor lives here: what waits goes in, in order."""
         self.leave()
         self.inbox = inbox
-        self.resolving = False
+        self.resolving = self.refused_full = False
         self.refusals = 0
         self.flush()
 
@@ -418,7 +418,7 @@ cdef class Lane:
         self.carrier = carrier
         self.location = location
         self.expires = expires
-        self.resolving = False
+        self.resolving = self.refused_full = False
         self.flush()
 
     def unbind(self):
@@ -427,7 +427,7 @@ cdef class Lane:
 
     def fail(self, error):
         """There is no way: everything that waits ends with ``error``."""
-        self.resolving = False
+        self.resolving = self.refused_full = False
         self.refusals = 0
         items = (self.returned or []) + list(self.waiting or ())
         self.returned = None
@@ -480,6 +480,7 @@ cdef class Lane:
 
     def look_again(self):
         """After ``returned_all``: ask the router."""
+        self.refused_full = False
         if self.waiting is None:
             return
         if self.inbox is not None:
@@ -533,8 +534,10 @@ cdef class Lane:
             return TAKEN
 
     def on_room(self):
-        """There is room again where there was none."""
-        self.flush()
+        """There is room again where there was none. One that waits for the ROOM of a mailbox is not meant: to look for a
+        way then would send all of it there and back."""
+        if not self.refused_full:
+            self.flush()
 
     cdef int expire(self, int64_t now) except -1:
         """End what waits here beyond its deadline."""
@@ -582,8 +585,9 @@ cdef class Lane:
         """Whether a tell would go now."""
         if self.waiting is not None:
             return False
-        target = self.inbox if self.inbox is not None else self.carrier
-        return target is None or target.has_room()
+        if self.inbox is not None:
+            return self.inbox.has_room()
+        return self.carrier is None or self.carrier.has_room_for(self)
 
 
 cdef inline int guarantee_of(Exchange exchange, object guarantee) except -1:

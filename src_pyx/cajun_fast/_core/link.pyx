@@ -93,6 +93,8 @@ cdef class Link(Settling):
         """Called at each heartbeat: what waits beyond its deadline ends; a window that was emptied while its bytes
         were still in a transport's hands is let go."""
         self.expire(now)
+        if self.trials:
+            self.forget_trials(now)
         if self.window.retained and self.window.acked + 1 == self.window.next_seq:
             self.window.release()
             self.on_acked()
@@ -247,7 +249,7 @@ cdef class Link(Settling):
             "holding": len(self.holding), "waiters": len(self.waiters), "deadlines": len(self.deadlines),
             "names": len(self.names.numbers), "room_listeners": len(self.room_listeners) + len(self.bulk_listeners),
             "refusals": len(self.inbound.seen.refusals), "refusing": len(self.inbound.refusing),
-            "trials": len(self.trials), "transfers": len(self.inbound.transfers.transfers), "kept": len(self.bulk.kept),
+            "trials": len(self.spent), "transfers": len(self.inbound.transfers.transfers), "kept": len(self.bulk.kept),
         }
 
 

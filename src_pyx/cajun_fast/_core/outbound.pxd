@@ -31,6 +31,8 @@ cdef class LinkReplies(Replies):        # where answers go to asks that came by 
 
 cdef class Trial:                       # a burst may go, and when all of it was taken one of twice the size
     cdef int burst, left
+    cdef int calm                       # largest bursts that were taken in a row
+    cdef int64_t since                  # when the mailbox was full the last time: coarse ns
 
 cdef class Outbound(Carrier):
     cdef readonly Exchange exchange
@@ -55,7 +57,8 @@ cdef class Outbound(Carrier):
     cdef dict holding                   # Lane -> list of Waiting: behind a large message that is on its way
     cdef dict room_listeners            # ordered sets: who waits for the window, and for large messages to be gone
     cdef dict bulk_listeners
-    cdef dict trials                    # Lane -> Trial: its mailbox was full, so it goes on step by step
+    cdef dict trials                    # Lane -> Trial: its mailbox was full a moment ago, so it goes on step by step
+    cdef dict spent                     # those of them that have used their burst up and wait for its verdicts
     cdef uint64_t confirmed             # refusals settled up to here
     cdef public uint64_t messages_out, bytes_out, bytes_in, resent, returned
     cdef uint64_t sent[4]               # messages by guarantee; answers stand at 3

@@ -76,6 +76,7 @@ cdef class Outbound(Carrier):
         self.room_listeners = {}
         self.bulk_listeners = {}
         self.trials = {}
+        self.spent = {}
         self.batch = Histogram()
         self.round_trip = Histogram()
 
@@ -84,6 +85,11 @@ cdef class Outbound(Carrier):
     cpdef bint has_room(self):
         """Whether a tell would be taken now."""
         return not self.ended and self.window.retained < self.window.limit and not self.bulk_is_full()
+
+    cpdef bint has_room_for(self, object lane):
+        """Whether a tell of this lane would be taken now: where its mailbox was full, it may go on step by step."""
+        cdef Trial trial = <Trial>self.trials.get(lane) if self.trials else None
+        return self.has_room() and (trial is None or trial.left > 0)
 
     cpdef call_when_room(self, object listener):
         """Call ``listener.on_room()`` once what was full has drained to half, or the link has ended."""
@@ -148,6 +154,8 @@ cdef class Outbound(Carrier):
             self.scratch = out
         if trial is not None:
             trial.left -= 1
+            if trial.left == 0:
+                self.spent[lane] = trial
         if kind == ASK and asker is None:
             self.exchange.asks.set_carrier(tag, self)
         return TAKEN

@@ -58,6 +58,7 @@ cdef class Carrier:
     # After a FULL: as Inbox.
     cpdef call_when_room(self, object listener)
     cpdef bint has_room(self)
+    cpdef bint has_room_for(self, object lane)  # whether a message of this lane would be taken now
     # The way to this lane's actor is about to change. True: messages of it are on their way here; the lane is handed to
     # `returned_all` and `look_again` when all of them have their verdict. False: none are, it may change at once.
     cpdef bint hold(self, object lane)

@@ -55,6 +55,10 @@ cdef class Carrier:
         """Whether a message would be taken now."""
         return True
 
+    cpdef bint has_room_for(self, object lane):
+        """Whether a message of ``lane`` would be taken now."""
+        return self.has_room()
+
     cpdef bint hold(self, object lane):
         """Whether messages of ``lane`` are on their way; then it is told when they have their verdicts."""
         return False

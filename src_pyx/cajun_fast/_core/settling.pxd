@@ -37,6 +37,7 @@ cdef class Settling(Outbound):
     cdef int on_room(self, str id) except -1
     cdef int retry(self, Lane lane) except -1
     cdef int advance_trials(self) except -1
+    cdef int forget_trials(self, int64_t now) except -1
     cdef int settle_waiters(self) except -1
     cdef int settle_lanes(self) except -1
     cdef bint is_open(self, Lane lane) except -1

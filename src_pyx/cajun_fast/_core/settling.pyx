@@ -15,7 +15,9 @@ from cajun_fast.errors import OutcomeUnknownError, ProtocolError
 cdef enum:
     BURST_FIRST = 64
     BURST_LEAST = 16
-    BURST_MOST = 16 * 1024              # beyond it the lane is free again
+    BURST_MOST = 4 * 1024
+    CALM = 256                          # bursts of that size, all of them taken, after which the lane is free again
+    FULL_MEMORY = 5_000_000_000         # ns
     VERDICT_TIME = 1_000_000_000        # ns after its deadline for which a message's verdict is waited for
 
 
@@ -76,7 +78,7 @@ cdef class Settling(Outbound):
             self.settle_waiters()
         if self.rerouting or self.refused_high > self.confirmed:
             self.settle_lanes()
-        if self.trials:
+        if self.spent:
             self.advance_trials()
         if self.room_listeners and 2 * self.window.retained <= self.window.limit:
             self.wake_listeners()
@@ -194,6 +196,7 @@ cdef class Settling(Outbound):
             return self.retry(lane)
         else:
             self.blocked[lane.target] = lane
+            lane.refused_full = True
         return 0
 
     cdef int on_room(self, str id) except -1:
@@ -212,27 +215,39 @@ cdef class Settling(Outbound):
             trial.burst = BURST_FIRST
         else:
             trial.burst = max(BURST_LEAST, trial.burst >> 1)
+            trial.calm = 0
         trial.left = trial.burst
+        trial.since = self.exchange.now
+        self.spent.pop(lane, None)
         if lane.inbox is not None:
             lane.look_again()
         elif not lane.resolving and lane.carrier is None:   # else it found another way meanwhile
             lane.bind_carrier(self, lane.location, lane.expires)
-        if trial.left == trial.burst:       # nothing went this way: no acknowledgement will come to end the trial
-            self.trials.pop(lane, None)
         return 0
 
     cdef int advance_trials(self) except -1:
-        """Lanes all of whose last burst was taken may send twice as much; those that have no more are free."""
+        """Lanes all of whose last burst was taken may send twice as much. One that uses its largest burst up again and
+        again is set free late: each time that it finds the mailbox full a whole window would come back."""
         cdef Trial trial
-        for lane, trial in list(self.trials.items()):
+        for lane, trial in list(self.spent.items()):
             if lane in self.rerouting or (<Lane>lane).target in self.blocked or self.is_open(<Lane>lane):
                 continue
-            if trial.left or trial.burst >= BURST_MOST:
-                del self.trials[lane]
+            del self.spent[lane]
+            if trial.calm >= CALM:
+                self.trials.pop(lane, None)
             else:
-                trial.burst *= 2
+                trial.calm += trial.burst >= BURST_MOST
+                trial.burst = min(2 * trial.burst, <int>BURST_MOST)
                 trial.left = trial.burst
             (<Lane>lane).on_room()
+        return 0
+
+    cdef int forget_trials(self, int64_t now) except -1:
+        """Lanes whose mailbox was last full a while ago are free again."""
+        over = [lane for lane, trial in self.trials.items()
+                if now - (<Trial>trial).since > FULL_MEMORY and lane not in self.spent]
+        for lane in over:
+            del self.trials[lane]
         return 0
 
     def retry_full(self):
@@ -363,6 +378,7 @@ cdef class Settling(Outbound):
         rerouting, self.rerouting = self.rerouting, {}
         blocked, self.blocked = self.blocked, {}
         self.trials.clear()
+        self.spent.clear()
         self.deadlines.clear()
         for key in [*rerouting, *blocked.values()]:
             lane = <Lane>key

@@ -26,6 +26,9 @@ cdef class SendWindow:
     cdef Slab current
     cdef Py_ssize_t frame_at                # of the open DATA frame in `current`, -1 for none
     cdef uint64_t frame_seq
+    cdef Slab sought                        # where `find` was last, and behind which record; None: nowhere
+    cdef Py_ssize_t sought_at, sought_end
+    cdef uint64_t sought_seq
 
     # Room for a record of `size` bytes (its size field included, which is filled in). Numbered ones take next_seq.
     cdef unsigned char *open_record(self, Py_ssize_t size, bint numbered) except NULL
@@ -37,6 +40,7 @@ cdef class SendWindow:
     cdef int release(self) except -1
     # The record numbered `seq` (without its size field), borrowed until the next call; NULL if it is not kept.
     cdef unsigned char *find(self, uint64_t seq, Py_ssize_t *size) noexcept
+    cdef unsigned char *seek(self, uint64_t seq, Py_ssize_t *size) noexcept     # onwards in `sought`
     # Slabs that hold numbers above `flushed`: nobody has seen those. The open frame is closed, so that they can be walked.
     cdef list unseen(self)
     # Take all slabs out, to be appended again from acked + 1 on.

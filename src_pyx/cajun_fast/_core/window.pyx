@@ -135,26 +135,38 @@ cdef class SendWindow:
                 self.spare.append(slab)
         if done:
             del self.slabs[:done]
+            self.sought = None
         return 0
 
     cdef unsigned char *find(self, uint64_t seq, Py_ssize_t *size) noexcept:
         cdef Slab slab
-        cdef Py_ssize_t at, body_end
-        cdef uint64_t number
         cdef unsigned char *record
-        cdef bint numbered
         self.close_frame()                  # after a rewind what was flushed may stand in a frame that is still open
         if seq <= self.acked or seq > self.flushed:      # above it a frame may still be open
             return NULL
+        if self.sought is not None and self.sought_seq < seq <= self.sought.last_seq:
+            record = self.seek(seq, size)   # refusals come in rising order: go on where the last one was found
+            if record is not NULL:
+                return record
         for item in self.slabs:
             slab = <Slab>item
             if slab.last_seq < seq:
                 continue
-            at = body_end = 0
-            number = 0
-            while next_record(slab, &at, &body_end, &number, &record, size, &numbered):
-                if numbered and number == seq:
-                    return record
+            self.sought = slab
+            self.sought_at = self.sought_end = 0
+            self.sought_seq = 0
+            record = self.seek(seq, size)
+            if record is not NULL:
+                return record
+        return NULL
+
+    cdef unsigned char *seek(self, uint64_t seq, Py_ssize_t *size) noexcept:
+        cdef unsigned char *record
+        cdef bint numbered
+        while next_record(self.sought, &self.sought_at, &self.sought_end, &self.sought_seq, &record, size, &numbered):
+            if numbered and self.sought_seq == seq:
+                return record
+        self.sought = None
         return NULL
 
     cdef list unseen(self):
@@ -164,6 +176,7 @@ cdef class SendWindow:
     cdef list rewind(self):
         cdef list slabs = self.slabs
         self.close_frame()
+        self.sought = None
         self.slabs = []
         self.current = None
         self.retained = 0
