@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # HYPOTHESIS_PROFILE=thorough takes a long look; the sanitizers run ten times slower and take the brief one.
 hypothesis.settings.register_profile("default", deadline=None, max_examples=100)
 hypothesis.settings.register_profile("brief", deadline=None, max_examples=20)
+hypothesis.settings.register_profile(  # that something fails is all that counts: tests/mutants
+    "unshrunk", deadline=None, max_examples=100, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate]
+)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=3000)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=100, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile(

@@ -181,7 +181,7 @@ class World:
 
     def send(
         self, actor_id: str, *, size: int = 0, waits: bool = False, sender: str | None = None,
-        seconds: float | None = None,
+        seconds: float | None = None, guarantee: int | None = None,
     ) -> int | None:  # fmt: skip
         """One message; its number, or None when there was no room."""
         number = self.count
@@ -189,9 +189,9 @@ class World:
         pid = self.a.exchange.pid(actor_id)
         try:
             if waits:
-                self.waiters[number] = pid.send(message, deadline=seconds)
+                self.waiters[number] = pid.send(message, deadline=seconds, guarantee=guarantee)
             else:
-                pid.tell(message, deadline=seconds)
+                pid.tell(message, deadline=seconds, guarantee=guarantee)
         except BackpressureError:
             return None
         self.count += 1

@@ -518,6 +518,25 @@ def test_the_end_of_a_peer_tells_unknown_for_what_it_may_have_seen_and_sends_the
     assert numbers(world, "x0") == [unseen]
 
 
+def test_at_the_end_of_a_peer_each_guarantee_does_what_it_says(world):
+    """All four are at the peer, unacknowledged, when it is killed."""
+    world.connect("b")
+    most, least, once, waited = (
+        world.send("x0", guarantee=0), world.send("x0", guarantee=1), world.send("x0", guarantee=2),
+        world.send("x0", guarantee=1, waits=True),
+    )  # fmt: skip
+    world.route()
+    world.pipes["b"].move(0)
+    assert numbers(world, "x0") == [most, least, once, waited]
+    world.restart("b")
+    world.drain()
+    assert numbers(world, "x0") == [most, least, once, waited, least, waited], (
+        "sent again, in order, and only those"
+    )
+    assert [message["n"] for _, message, _ in world.a.letters.all] == [most, once]
+    assert world.waiters[waited].result() is None
+
+
 def test_refusals_in_a_row_are_counted_and_a_message_that_was_taken_begins_anew(world):
     lane = world.a.exchange.lane("x0")
     world.connect("b")

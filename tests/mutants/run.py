@@ -70,7 +70,7 @@ def build(tree: Path) -> None:
 
 def notices(tree: Path, tests: Sequence[str]) -> str | None:
     """The first test that fails, None if none does."""
-    environment = os.environ | {"PYTHONPATH": str(tree), "HYPOTHESIS_PROFILE": "default"}
+    environment = os.environ | {"PYTHONPATH": str(tree), "HYPOTHESIS_PROFILE": "unshrunk"}
     try:
         done = subprocess.run(
             [str(TOOLS / "python"), "-m", "pytest", "-q", "-x", "--no-header", "-p", "no:cacheprovider", *tests],
