@@ -60,6 +60,9 @@ cdef class ConnectionCore(Wire):
         self.closed = True
         self.in_link = False
         self.leave_link()
+        if not self.reading:                # it may be its own owner, and then lives until a collection
+            self.head = self.tail = 0
+            self.use_buffer(0)
         self.owner.on_lost(self, error)
 
     def pause_writing(self):
@@ -123,7 +126,8 @@ cdef class ConnectionCore(Wire):
                 self.read_link(now)
             else:
                 self.read_handshake()
-            self.make_room()
+            if not self.closed:
+                self.make_room()
         except Exception as error:
             self.abort()
             self.owner.on_broken(self, error)
@@ -152,6 +156,8 @@ cdef class ConnectionCore(Wire):
                 self, PyBytes_FromStringAndSize(<char *>self.data + self.head, self.tail - self.head))
             if self.in_link:                # `start` has moved the rest to a new buffer
                 self.head = done
+                break
+            if self.closed:
                 break
             self.head += done
             if not done:
