@@ -12,7 +12,6 @@ class Replies:
     @property
     def node(self) -> str: ...
 
-@disjoint_base
 class Nobody(Replies):
     def __init__(self, node: str) -> None: ...
 

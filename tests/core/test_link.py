@@ -518,6 +518,21 @@ def test_the_end_of_a_peer_tells_unknown_for_what_it_may_have_seen_and_sends_the
     assert numbers(world, "x0") == [unseen]
 
 
+def test_a_lane_that_the_router_binds_while_it_waits_for_its_verdicts_goes_on_afterwards():
+    """What it bound could not go at once, and its ROOM had come before its last verdict."""
+    links = Links()
+    links.begin()
+    links.refuse(actor="x3", mode=MOVING)
+    links.refuse(actor="x1", mode=FULL)
+    links.send(actor="x3", count=4, routes=True, size=3000, waits=True)
+    links.send(actor="x1", count=4, routes=True, size=3000, waits=False)
+    links.send_large(actor="x3", seconds=None, waits=True)
+    links.move_all(home="c")
+    links.send(actor="x1", count=4, routes=True, size=3000, waits=True)
+    links.move_all(home="c")
+    links.teardown()
+
+
 def test_at_the_end_of_a_peer_each_guarantee_does_what_it_says(world):
     """All four are at the peer, unacknowledged, when it is killed."""
     world.connect("b")

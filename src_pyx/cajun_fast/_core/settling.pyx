@@ -221,7 +221,9 @@ cdef class Settling(Outbound):
         self.spent.pop(lane, None)
         if lane.inbox is not None:
             lane.look_again()
-        elif not lane.resolving and lane.carrier is None:   # else it found another way meanwhile
+        elif lane.carrier is not None:      # the router was quicker; what it bound could not flush until now
+            lane.on_room()
+        elif not lane.resolving:            # else it finds another way
             lane.bind_carrier(self, lane.location, lane.expires)
         return 0
 
