@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
 import pytest
 
-from tests.cluster.conftest import Cluster, cluster, store_url  # noqa: F401
+from tests.cluster.conftest import Cluster, store_url  # noqa: F401
 from tests.movement.worlds import Ledger, Slow
 
 
-@pytest.fixture(autouse=True)
-def _types(cluster: Cluster) -> None:  # noqa: F811
+@pytest.fixture
+async def cluster(store_url: str) -> AsyncIterator[Cluster]:  # noqa: F811
+    """Leases are long: a machine that is busy with something else must not look like a lost node."""
+    made = Cluster(store_url)
+    made.settings = {"membership.lease_ttl": 5.0}
     Ledger.homes.clear()
-    cluster.types.actor("ledger")(Ledger)
-    cluster.types.actor("slow")(Slow)
+    made.types.actor("ledger")(Ledger)
+    made.types.actor("slow")(Slow)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(made.stop)
+        yield made

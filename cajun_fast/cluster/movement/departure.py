@@ -132,8 +132,8 @@ class Departure:
             self.state, acts = TABLE[self.state][event]
         except KeyError:
             raise ValueError(f"{event} cannot come while {self.state}") from None
-        if reason and not self.reason:
-            self.reason = reason
+        if reason:
+            self.reason = reason  # the last one: what it ended for
         return acts
 
     @property
