@@ -25,6 +25,15 @@ SEEDS = {
         + bytes(32) + bytes([1, 1, 1, 0]) + b"cm",
     ],
 }  # fmt: skip
+#: With authentication the same HELLO, and a proof that is none behind it.
+SEEDS["stranger"] = [
+    SEEDS["connection"][0],
+    SEEDS["connection"][0]
+    + b"\x31"
+    + bytes.fromhex("cf010500210000000000000000000000")
+    + b"\x02"
+    + bytes(32),
+]
 
 #: Words worth inserting.
 WORDS = {
@@ -35,6 +44,7 @@ WORDS = {
         b"\xcf\x01" + bytes([kind]) + bytes(13) for kind in (1, 2, 3, 4, 5, 16, 17, 32, 33, 34, 35)
     ],
 }
+WORDS["stranger"] = WORDS["connection"]
 
 
 def load(target: str) -> list[bytes]:

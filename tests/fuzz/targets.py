@@ -19,7 +19,9 @@ from cajun_fast._core.link import Link
 from cajun_fast._core.probe import PyWire, answer, fault
 from cajun_fast.actors.system import ActorSystem
 from cajun_fast.errors import BackpressureError, CajunError, ProtocolError, SerializationError
+from cajun_fast.messaging.auth import KeyRing
 from cajun_fast.messaging.connection import Connection
+from cajun_fast.messaging.security import Security
 from cajun_fast.messaging.system import MessagingSystem
 from tests.core.link_world import FULL, MOVING, NOT_HERE, TAKEN, Actor, Clock, Node
 
@@ -266,12 +268,21 @@ class Transport(asyncio.Transport):
 
 def connection(data: bytes) -> None:
     """Bytes of a stranger, in pieces as the input says; then the socket closes."""
-    _loop.run_until_complete(_connection(Reader(data)))
+    _loop.run_until_complete(_connection(Reader(data), Security()))
 
 
-async def _connection(reader: Reader) -> None:
+def stranger(data: bytes) -> None:
+    """The same where a proof is asked for: nobody comes in, and no peer is made."""
+    security = Security()
+    security.ring = KeyRing([bytes(range(32))])
+    _loop.run_until_complete(_connection(Reader(data), security))
+
+
+async def _connection(reader: Reader, security: Security) -> None:
     async with ActorSystem("b") as actors:
-        system = MessagingSystem("b", 1, "c", actors.exchange, actors.dispatcher, actors.ports)
+        system = MessagingSystem(
+            "b", 1, "c", actors.exchange, actors.dispatcher, actors.ports, security=security
+        )
         await actors.spawn(lambda message, context: message, "x")
         link, transport = Connection(system, None), Transport()
         link.connection_made(transport)
@@ -281,6 +292,7 @@ async def _connection(reader: Reader) -> None:
         link.connection_lost(None)
         assert not system._handshakes
         assert not system._connections
+        assert not (system.ring and (system.nodes or link.link))
         for node in system.nodes:
             system.remove_node(node, 1 << 62)
         await system.stop()
@@ -304,4 +316,6 @@ def _turn() -> None:
     _loop.run_forever()
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"codec": codec, "link": link, "connection": connection}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "codec": codec, "link": link, "connection": connection, "stranger": stranger,
+}  # fmt: skip
