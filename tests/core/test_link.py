@@ -194,6 +194,18 @@ def test_a_cut_connection_resends_what_was_not_acknowledged_and_nothing_is_handl
     assert world.homes["b"].links["a"].inbound.duplicates == 50
 
 
+def test_what_fills_many_slabs_goes_again_in_order(world):
+    world.connect("b")
+    for _ in range(800):
+        world.send("x0", size=3000)
+        world.route()
+    assert world.a.links["b"].held_bytes > 2_000_000
+    world.a.links["b"].collect()  # written, and lost with the connection
+    world.cut("b")
+    world.drain()
+    assert numbers(world, "x0") == list(range(800))
+
+
 def test_what_follows_a_refused_message_does_not_overtake_it_when_the_mailbox_opens_in_between(world):
     world.connect("b")
     world.send("x0")

@@ -1,4 +1,5 @@
-"""The inputs that are kept: one file a target, one input a line in hexadecimal, shortest first."""
+"""The inputs that are kept: one file a target, one input a line in hexadecimal, shortest first; long ones are not worth
+their place in the repository."""
 
 from __future__ import annotations
 
@@ -47,6 +48,9 @@ WORDS = {
 WORDS["stranger"] = WORDS["connection"]
 
 
+KEPT_MOST = 250  # bytes
+
+
 def load(target: str) -> list[bytes]:
     """What is kept for a target, and the seeds."""
     path = FOLDER / f"{target}.txt"
@@ -57,7 +61,9 @@ def load(target: str) -> list[bytes]:
 def save(target: str, inputs: Iterable[bytes]) -> None:
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{target}.txt"
-    lines = sorted({data.hex() for data in inputs if data}, key=lambda line: (len(line), line))
+    lines = sorted(
+        {data.hex() for data in inputs if 0 < len(data) <= KEPT_MOST}, key=lambda line: (len(line), line)
+    )
     new = path.with_suffix(".new")
     new.write_text("".join(line + "\n" for line in lines))
     with contextlib.suppress(FileNotFoundError):

@@ -80,6 +80,10 @@ def notices(tree: Path, tests: Sequence[str]) -> str | None:
         return f"none ended within {TEST_TIME:.0f} s"
     if done.returncode == 0:
         return None
+    if (
+        done.returncode > 1
+    ):  # of pytest: it could not run the tests; below 0: the process crashed, which is noticed
+        raise SystemExit((done.stdout + done.stderr).strip()[-2000:])
     failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return failed[0].split(" - ")[0] if failed else (done.stdout + done.stderr).strip()[-200:]
 
@@ -105,6 +109,9 @@ def main(names: list[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="cajun-mutants-") as folder:
         tree = Path(folder)
         copy(tree)
+        sound = notices(tree, sorted({test for fault in faults for test in fault.tests}))
+        if sound is not None:
+            raise SystemExit(f"the tests fail before anything was broken: {sound}")
         for fault in faults:
             begun = time.monotonic()
             noticed = try_fault(tree, fault)
