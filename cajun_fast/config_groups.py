@@ -131,7 +131,9 @@ class PlacementConfig(Group):
     location_cache_expiry_ms: float = setting(
         5_000.0, number(1, unit="ms"), "a cached location is looked up again"
     )
-    location_cache_size: int = setting(100_000, whole(1), "cached locations, least recently used go first")
+    location_cache_size: int = setting(
+        262_144, whole(1), "cached locations, least recently used go first; as many as names on a link"
+    )
     negative_cache_ms: float = setting(
         100.0, number(0, 60_000, "ms"), "how long 'no such actor' is remembered"
     )
