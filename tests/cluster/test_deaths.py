@@ -176,3 +176,46 @@ def test_the_record_says_whether_it_is_the_same_life(
 ) -> None:
     record = ActorRecord(owner=owner, claim=1, epoch=epoch, extra={ADOPTED_AT: adopted})
     assert continues(Home(Owner("a", 1), 3), Standing("x", record, 9)) is goes_on
+
+
+class Moving(cf.Actor):
+    """Its state is nothing; it subscribes once."""
+
+    def receive(self, message: Any, context: Any) -> Any:
+        if message == "subscribe":
+            context.subscribe("moved")
+        return context.node_id
+
+    def get_state(self) -> Any:
+        return None
+
+    def set_state(self, state: Any) -> None:
+        return None
+
+
+async def test_a_migration_is_no_death_and_takes_the_subscription_along(two: Any) -> None:
+    (a, b), cluster = two
+    cluster.types.actor("moving")(Moving)
+    (c,) = await cluster.start("c")
+    watchers = [await system.register(Watcher, f"w-{system.system_id}") for system in (a, b, c)]
+    await b.register(Moving, "x")
+    await a.pid("x").ask("subscribe")
+    for watcher in watchers:
+        await watcher.ask(["watch", "x"])
+    await eventually(lambda: (b._node.deaths._watched_by or {}).get("x") == {"a", "c"})
+    for there in ("c", "a", "b"):
+        result = await a.manager.migrate_actor("x", there)
+        assert await a.pid("x").ask(0, timeout=10) == there, result
+        others = {"a", "b", "c"} - {there}
+        node = cluster.members[there]._node
+        await eventually(lambda: (node.deaths._watched_by or {}).get("x") == others)  # noqa: B023
+        for watcher in watchers:
+            assert await watcher.ask("told") == []
+        await eventually(lambda: _reached(c, "moved", 1))
+    await a.stop_actor("x")
+    for watcher in watchers:
+        assert await told(watcher) == [("x", "stopped")]
+
+
+async def _reached(system: cf.ClusterActorSystem, topic: str, count: int) -> bool:
+    return await system.group(topic).send("hello", timeout=10) == count

@@ -11,6 +11,7 @@ import msgpack
 
 from cajun_fast._core.cell import Cell
 from cajun_fast.actors.deaths import Deaths
+from cajun_fast.actors.groups import Groups
 from cajun_fast.cluster.movement.mover import Mover
 from cajun_fast.cluster.movement.world import Parts
 
@@ -34,6 +35,22 @@ class Watches:
             self._deaths.watch(cell.pid, str(target))
 
 
+class Subscriptions:
+    """What the actor has subscribed to: it goes on hearing of it."""
+
+    def __init__(self, groups: Groups) -> None:
+        self._groups = groups
+
+    def pack(self, cell: Cell) -> bytes | None:
+        topics = sorted(self._groups.topics_of(cell.id))
+        packed: bytes | None = msgpack.packb(topics) if topics else None
+        return packed
+
+    def unpack(self, cell: Cell, data: bytes) -> None:
+        for topic in msgpack.unpackb(data):
+            self._groups.subscribe(cell.pid, str(topic))
+
+
 def make_mover(node: Node) -> Mover:
     """For a node whose actors, links and hosting are there."""
     mover = Mover(
@@ -55,4 +72,5 @@ def make_mover(node: Node) -> Mover:
     )
     mover.tell = node.events.add
     mover.world.packer.companions["watches"] = Watches(node.actors.keeper.deaths)
+    mover.world.packer.companions["subscriptions"] = Subscriptions(node.actors.keeper.groups)
     return mover
