@@ -28,11 +28,12 @@ EDITABLE := --no-build-isolation --config-settings=cmake.define.CAJUN_EXTENSIONS
 LOCK := $(if $(shell command -v flock),flock build/.lock)
 ready = mkdir -p build && $(LOCK) $(MAKE) $(1)
 
-.PHONY: help demo test bench check sanitize fuzz mutants coverage build variant dist clean distclean
+.PHONY: help demo look test bench check sanitize fuzz mutants coverage build variant docs dist clean distclean
 
 help:
 	@echo "make demo      three node processes, one of them killed, and the verdict on every transfer"
 	@echo "               (STORE=etcd on a throwaway etcd, STORE=http://… on yours, ARGS=… for cajun-fast demo)"
+	@echo "make look      three nodes with something to do, and their dashboard, until Ctrl-C (ARGS=… for cajun-fast look)"
 	@echo "make test      all tests (ARGS=… for pytest)"
 	@echo "make bench     the benchmarks, each beside the plain way of doing it (ARGS=… for pytest)"
 	@echo "make check     ruff, mypy --strict, the stubs of the compiled modules, import ranks"
@@ -42,6 +43,7 @@ help:
 	@echo "make coverage  all tests on the coverage variant: .py and .pyx, line by line (ARGS=… for pytest)"
 	@echo "make build     compile what changed, in place: the checkout is ready to import"
 	@echo "make variant   build/VARIANT, one of debug asan fuzz tsan coverage profile (VARIANT=$(VARIANT))"
+	@echo "make docs      the documentation as a site, in build/site; every warning is an error"
 	@echo "make dist      sdist and wheel, in dist/"
 	@echo "make clean     remove what was built; make distclean: .venv too"
 	@echo
@@ -50,6 +52,10 @@ help:
 demo:
 	@$(call ready,compiled $(STAMPS)/$(if $(filter etcd,$(STORE)),demo,package))
 	@exec $(BIN)/cajun-fast demo $(if $(STORE),--store '$(STORE)') $(ARGS)
+
+look:
+	@$(call ready,compiled $(STAMPS)/http)
+	@exec $(BIN)/cajun-fast look $(ARGS)
 
 test:
 	@$(call ready,compiled $(STAMPS)/test)
@@ -67,6 +73,7 @@ check:
 	run ruff check .; \
 	run ruff format --check .; \
 	run python -m mypy; \
+	run python -m mypy --strict examples; \
 	run python -m mypy.stubtest --mypy-config-file pyproject.toml --ignore-unused-allowlist --allowlist tests/build/stubtest_allowlist.txt \
 		$$(cd src_pyx && find cajun_fast -name '*.pyx' | sort | sed 's/\.pyx$$//; s#/#.#g'); \
 	run python -m pytest -q tests/test_layers.py; \
@@ -97,6 +104,10 @@ build:
 variant:
 	@$(call ready,variant-$(VARIANT))
 	@echo "PYTHONSAFEPATH=1 PYTHONPATH=build/$(VARIANT)/site runs anything on it."
+
+docs:
+	@$(call ready,compiled $(STAMPS)/docs)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet && echo "The documentation is in build/site."
 
 dist:
 	@$(call ready,$(STAMPS)/dev)
@@ -145,7 +156,7 @@ $(STAMPS)/package: $(STAMPS)/tools $(STAMPS)/headers pyproject.toml setup.py
 	@$(PIP) $(EDITABLE) .
 	@touch $@
 
-$(STAMPS)/demo $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/dev: $(STAMPS)/package
+$(STAMPS)/demo $(STAMPS)/http $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/dev $(STAMPS)/docs: $(STAMPS)/package
 	@echo "Installing the extra '$(@F)' into $(VENV)"
 	@$(PIP) $(EDITABLE) '.[$(@F)]'
 	@touch $@

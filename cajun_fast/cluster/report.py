@@ -67,7 +67,7 @@ class Reporter:
             "is_leader": node.leadership.is_leader,
             "is_fenced": node.membership.fenced,
             "is_store_available": node.health.available,
-            "actors": len(node.hosting.owned),
+            "actors": snapshot.actors,
             "asks": snapshot.asks.in_flight,
             "handled": snapshot.handled,
             "handled_per_second": snapshot.handled_per_second,

@@ -22,6 +22,7 @@ from cajun_fast.management.commands.cert import cert
 from cajun_fast.management.commands.doctor import doctor
 from cajun_fast.management.commands.joining import assignments
 from cajun_fast.management.commands.top import top
+from cajun_fast.management.demo.look import look
 
 app = typer.Typer(
     name="cajun-fast",
@@ -71,6 +72,7 @@ app.command("roll")(moving.roll)
 app.command("top")(top)
 app.command("doctor")(doctor)
 app.add_typer(cert)
+app.command("look")(look)
 
 
 @app.command()

@@ -16,6 +16,10 @@ pytestmark = [
 ]
 
 SAYS = {
+    "chat_room": ["in the room: ada, boudreaux", "boudreaux reads: ada: save me a bowl", "clotilde goes"],
+    "fastapi_app": ["ada's cart: {'okra': 40}", "1 actor on node web"],
+    "leaderboard": ["the board is on two: moved", "3200 games of 3200", "every point is where it belongs"],
+    "rate_limiter": ["beau: 1", "of 40 at once were served", "after a rest: served"],
     "hello_two_nodes": ["Hello, Barbara! You are number 3, and this is node-1."],
     "work_queue": ["60 jobs done, [20, 20, 20] by each worker"],
     "request_reply": ["apple: 30", "mango: 105", "no price for", "within 0.05 s", "'stock'"],

@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import cajun_fast as cf
 
@@ -30,7 +31,7 @@ class NodeProcess:
     def __init__(self, name: str, folder: Path, process: asyncio.subprocess.Process) -> None:
         self.name = name
         self.state = "starting"
-        self.address = ""
+        self.address = self.url = ""
         self.process = process
         self._folder = folder
 
@@ -52,7 +53,8 @@ class NodeProcess:
         if not line:
             await self.process.wait()
             raise cf.ConfigError(f"node {self.name!r} did not start: {self.last_words()}")
-        self.address = json.loads(line)["address"]
+        said = json.loads(line)
+        self.address, self.url = said["address"], said.get("http", "")
         self.state = "serving"
 
     def last_words(self) -> str:
@@ -88,8 +90,18 @@ class Nodes:
     """All of them: an asynchronous context manager."""
 
     def __init__(
-        self, names: Sequence[str], store: str, cluster: str, folder: Path, *, verbose: bool
+        self,
+        names: Sequence[str],
+        store: str,
+        cluster: str,
+        folder: Path,
+        *,
+        verbose: bool,
+        imports: str = "cajun_fast.management.demo.accounts",
+        more: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
+        """``imports``: the module with their actors. ``more``: further words for the command of some of them."""
+        self._imports, self._more = imports, more
         self._names = names
         self._arguments = ["--store", store, "--cluster", cluster, "--port", "0"]
         self._folder = folder
@@ -113,7 +125,7 @@ class Nodes:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-P", "-m", "cajun_fast.management.cli", "node", "--id", name),
-            *(*self._arguments, "--import", "cajun_fast.management.demo.accounts"),
+            *(*self._arguments, "--import", self._imports, *self._more.get(name, ())),
             *("--set", f"membership.lease_ttl={LEASE_TTL}", "--stop-on-eof"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
