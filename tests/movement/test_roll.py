@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,12 @@ import cajun_fast as cf
 from cajun_fast.management.rolling import Roll, Step
 from tests.cluster.conftest import Cluster, eventually
 from tests.movement.worlds import Ledger, check_order
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    """One kind of store is enough here."""
+    return f"sqlite:///{tmp_path}/cluster.db"
 
 
 async def test_a_roll_restarts_every_node_and_no_ask_fails(cluster: Cluster) -> None:

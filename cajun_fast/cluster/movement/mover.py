@@ -259,7 +259,7 @@ class Mover:
         return True
 
     async def _wait_until_quiet(self, timeout: float) -> int:
-        """How much is in flight still: messages without a verdict, asks without an answer; 0: nothing."""
+        """How much is in flight still, at the end of the wait; 0: nothing."""
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout
         while (left := self._in_flight()) and loop.time() < end:  # noqa: ASYNC110 - rare, short and bounded
@@ -267,6 +267,6 @@ class Mover:
         return left
 
     def _in_flight(self) -> int:
-        exchange = self.world.exchange
-        lanes = sum(not lane.target.startswith("cajun:") for lane in exchange.waiting_lanes)
-        return lanes + len(exchange.asks)
+        """Lanes in which something waits for its way, and links that wait for a verdict of the other side."""
+        lanes = sum(not lane.target.startswith("cajun:") for lane in self.world.exchange.waiting_lanes)
+        return lanes + sum(link.is_up and link.unsettled for link in self.world.links())

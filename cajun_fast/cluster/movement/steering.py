@@ -200,6 +200,9 @@ class Drain:
                 for each in ids:
                     self._stayed.setdefault(each, "its turn did not come in time")
                 return f"{len(ids)} actors are left after {self._timeout:g} s"
+            if not self._hosts():
+                self._stayed = dict.fromkeys(ids, "no other node takes actors")
+                return "no other node takes actors"
             before = self._to.total()
             line = iter(ids)
             async with asyncio.TaskGroup() as group:
@@ -267,8 +270,11 @@ class Drain:
             reason = result.reason
         self._stayed[actor_id] = reason
 
+    def _hosts(self) -> list[str]:
+        return [record.node for record in self._node.members.hosts() if record.node != self._node_id]
+
     def _candidates(self, actor_id: str) -> Sequence[str]:
-        hosts = [record.node for record in self._node.members.hosts() if record.node != self._node_id]
+        hosts = self._hosts()
         return get_top_nodes(actor_id, hosts, min(CANDIDATES, len(hosts))) if hosts else ()
 
     # ---- afterwards

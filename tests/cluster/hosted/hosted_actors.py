@@ -37,3 +37,22 @@ class Ledger(cf.Actor):
 
     def post_stop(self) -> None:
         os.close(self.log)
+
+
+@cf.actor("note")
+class Note(cf.Actor):
+    """Keeps what it is told, and takes it along."""
+
+    def __init__(self) -> None:
+        self.notes: list[Any] = []
+
+    def get_state(self) -> Any:
+        return self.notes
+
+    def set_state(self, state: Any) -> None:
+        self.notes = list(state)
+
+    def receive(self, message: Any, context: Any) -> Any:
+        if message != "get":
+            self.notes.append(message)
+        return self.notes
