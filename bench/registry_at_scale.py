@@ -60,6 +60,11 @@ async def start_node(name: str, store: str, log: Path) -> asyncio.subprocess.Pro
     return process
 
 
+def say(text: str) -> None:
+    """Progress, beside the figures."""
+    print(text, file=sys.stderr, flush=True)
+
+
 async def until(holds: Callable[[], bool]) -> None:
     """Return once it holds."""
     while not holds():  # noqa: ASYNC110 - measured from outside, as a user would see it
@@ -103,6 +108,17 @@ async def owners(system: cf.ClusterActorSystem) -> Counter[str]:
             return found
 
 
+async def wait_until_settled(system: cf.ClusterActorSystem, ids: Sequence[str]) -> Counter[str]:
+    """Until node c has none; a full listing only once the last page, which is settled last, names it no more."""
+    while True:
+        page = await system.manager.get_cluster_actors(limit=1000, after=ids[max(0, len(ids) - 500)])
+        if all(actor.node != "c" for actor in page.actors):
+            standing = await owners(system)
+            if not standing.get("c", 0):
+                return standing
+        await asyncio.sleep(0.25)
+
+
 async def ask_some(system: cf.ClusterActorSystem, ids: Sequence[str]) -> Counter[str]:
     """Where they answer from; each has to within 30 s."""
     answers = []
@@ -139,6 +155,7 @@ async def measure(
     watch = Watch()
     await for_all(range(count), lambda number: create(system, ids[number]))
     created = watch()
+    say(f"{count} actors created in {created} s")
     watch = Watch()
     assert (await owners(system)) == {"c": count}
     listed = watch()
@@ -150,15 +167,17 @@ async def measure(
     watch = Watch()
     before = await ask_some(system, sharded)
     begun = watch()
+    say(f"{count} sharded actors started in {begun} s")
     processes["c"].send_signal(signal.SIGKILL)
     await processes.pop("c").wait()
     watch = Watch()
     await until(lambda: "c" not in system.known_nodes)
     noticed = watch()
+    say(f"the loss was noticed after {noticed} s")
     await until(lambda: "c" not in system.sharded("unregistered").spread())
     given = watch()
-    while (standing := await owners(system)).get("c", 0):  # noqa: ASYNC110 - a listing is all that says it
-        await asyncio.sleep(0.2)
+    say(f"its shards have owners after {given} s")
+    standing = await wait_until_settled(system, ids)
     settled = watch()
     assert sum(standing.values()) == count, standing
     again = await ask_some(system, sample)

@@ -52,8 +52,9 @@ TRAVELLING: Mapping[str, type[CajunError]] = {
 }
 #: Outcomes of one actor's adoption.
 ADOPTED, TAKEN, UNKNOWN_TYPE, FAILED, LATER = "adopted", "taken", "unknown-type", "failed", "later"
-#: Actors of one request that start at the same time.
-STARTS_AT_ONCE = 32
+#: Actors that are taken over at the same time: as many as the claims that the registrar has under way, or its batches
+#: would not be full.
+STARTS_AT_ONCE = 256
 
 
 def host_id(node_id: str) -> str:
