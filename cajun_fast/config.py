@@ -22,6 +22,7 @@ from cajun_fast.config_groups import (
     MessagingConfig,
     MetadataConfig,
     MovementConfig,
+    ObservabilityConfig,
     PlacementConfig,
     SecurityConfig,
     ShardingConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "MetadataConfig",
     "MovementConfig",
     "NodeAddress",
+    "ObservabilityConfig",
     "PlacementConfig",
     "SecurityConfig",
     "ShardingConfig",
@@ -97,6 +99,7 @@ class ClusterConfig(Group):
     placement: PlacementConfig = field(default_factory=PlacementConfig)
     actors: ActorsConfig = field(default_factory=ActorsConfig)
     security: SecurityConfig = field(default_factory=SecurityConfig)
+    observability: ObservabilityConfig = field(default_factory=ObservabilityConfig)
     http: HttpConfig = field(default_factory=HttpConfig)
     sharding: ShardingConfig = field(default_factory=ShardingConfig)
     movement: MovementConfig = field(default_factory=MovementConfig)

@@ -347,6 +347,21 @@ class MovementConfig(Group):
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservabilityConfig(Group):
+    """What a node measures of itself. Counters are always kept."""
+
+    _PREFIX = "observability."
+
+    sample_budget: int = setting(
+        256, whole(0, 1 << 20), "messages measured in a tenth of a second, about; 0: none"
+    )
+    flight_recorder: int = setting(
+        4096, whole(0, 1 << 20), "notes kept of measured messages, and again of lost ones; 0: none"
+    )
+    explain_timeouts: bool = setting(True, flag, "an ask that times out asks where its target stands")
+
+
 #: By the name that stands before the dot of a setting.
 GROUPS: Mapping[str, type[Group]] = MappingProxyType(
     {
@@ -356,6 +371,7 @@ GROUPS: Mapping[str, type[Group]] = MappingProxyType(
         "placement": PlacementConfig,
         "actors": ActorsConfig,
         "security": SecurityConfig,
+        "observability": ObservabilityConfig,
         "http": HttpConfig,
         "sharding": ShardingConfig,
         "movement": MovementConfig,

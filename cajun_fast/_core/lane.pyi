@@ -6,6 +6,7 @@ from typing import Any, SupportsInt
 from typing_extensions import disjoint_base
 
 from cajun_fast._core.asks import Asks
+from cajun_fast._core.flight import Flight
 from cajun_fast._core.instruments import Sampler
 from cajun_fast._core.locations import Location
 from cajun_fast._core.ports import Carrier, Inbox, Replies
@@ -46,11 +47,16 @@ class Exchange:
         raise_when_full: bool = True,
         max_asks: int = 65_536,
         sampler: Sampler | None = None,
+        notes: int = 4096,
         waiting_bytes_limit: int = 8 << 20,
         waiting_bytes_total: int = 64 << 20,
     ) -> None: ...
     @property
     def waiting_bytes(self) -> int: ...
+    @property
+    def flight(self) -> Flight: ...
+    @property
+    def losses(self) -> Flight: ...
     @property
     def sampler(self) -> Sampler: ...
     @property

@@ -47,6 +47,10 @@ class ActorSettings:
     raise_when_full: bool = True
     #: Asks that may wait for their answers.
     max_asks: int = 65_536
+    #: Messages that are measured in a tenth of a second, about; 0: none.
+    sample_budget: int = 256
+    #: Notes that the flight recorder keeps of measured messages, and again of lost ones; 0: none.
+    notes: int = 4096
     #: For messages whose sender does not say otherwise.
     guarantee: DeliveryGuarantee = DeliveryGuarantee.EXACTLY_ONCE
 
@@ -68,7 +72,7 @@ class ActorSettings:
             self._at_least(name, 0.0, "seconds above 0", exclusive=True)
         for name in ("batch", "waiting_limit", "waiting_bytes", "waiting_bytes_total", "max_asks"):
             self._at_least(name, 1, "1 or more")
-        for name in ("dead_letters_kept", "dead_letters_logged_per_second"):
+        for name in ("sample_budget", "notes", "dead_letters_kept", "dead_letters_logged_per_second"):
             self._at_least(name, 0, "0 or more")
 
     def _at_least(self, name: str, least: float, rule: str, *, exclusive: bool = False) -> None:

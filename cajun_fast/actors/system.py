@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 from cajun_fast._core.cell import Cell
+from cajun_fast._core.instruments import Sampler
 from cajun_fast._core.lane import Exchange, running
 from cajun_fast._core.turns import Dispatcher
 from cajun_fast.actors.dead_letters import DeadLetters
@@ -72,6 +73,8 @@ class ActorSystem:
             waiting_bytes_total=settings.waiting_bytes_total,
             raise_when_full=settings.raise_when_full,
             max_asks=settings.max_asks,
+            sampler=Sampler(settings.sample_budget),
+            notes=settings.notes,
         )
         self._keeper = Keeper(exchange, settings, self.ports, SystemView(self))
         self.exchange = exchange

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cajun_fast._core.lane import Pid
 from cajun_fast.cluster.directory import Directory, Standing
+from cajun_fast.cluster.fate import Fate, MessageId, Noted
 from cajun_fast.cluster.follow import entries
 from cajun_fast.cluster.host import decode_answer, host_id
 from cajun_fast.cluster.inspector import ask_node, ask_nodes
@@ -245,6 +247,29 @@ class ClusterManager:
             timeout=timeout,
             on_progress=on_progress,
         )
+
+    async def explain(self, message_id: MessageId | str, *, timeout: float = 2.0) -> Fate:
+        """What became of a message that went to another node: see ``cluster/fate.py``. Every member is asked; those
+        that do not answer within ``timeout`` seconds are left out. Raises ValueError for what is no message id.
+        """
+        wanted = MessageId.parse(message_id) if isinstance(message_id, str) else message_id
+        return await self._system.fates.explain(wanted, timeout)
+
+    def last_message_id(self, pid: Pid) -> MessageId | None:
+        """Of the last message that this node sent to that actor by its present link: ask right after the ``tell``.
+
+        None: the actor lives here (such a message has no number), or the message waits for its way.
+        """
+        return self._system.fates.last_id(pid)
+
+    def recent_messages(self, *, target: str | None = None, limit: int = 100) -> list[Noted]:
+        """Stages of measured messages that this node's flight recorder has noted, the newest first; of all messages
+        while few come, else of one in ``metrics.snapshot().sample_every``."""
+        return self._system.fates.noted(False, limit, target)
+
+    def lost_messages(self, *, target: str | None = None, limit: int = 100) -> list[Noted]:
+        """Messages that were refused or lost on their way from or to this node, measured or not, the newest first."""
+        return self._system.fates.noted(True, limit, target)
 
     async def count_actors(self) -> Mapping[str, int]:
         """Actors of the directory by node; reads all of it."""

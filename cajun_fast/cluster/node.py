@@ -21,6 +21,7 @@ from cajun_fast.cluster.detector import Detector, DetectorHooks
 from cajun_fast.cluster.directory import Directory, Standing
 from cajun_fast.cluster.events import EventLog
 from cajun_fast.cluster.failover import Failover
+from cajun_fast.cluster.fate import Fates
 from cajun_fast.cluster.finder import Finder
 from cajun_fast.cluster.groups import ClusterGroups, groups_id
 from cajun_fast.cluster.health import StoreHealth
@@ -91,6 +92,7 @@ class Node:
         self.metrics = ClusterMetrics(self)
         self.unanswered = Unanswered(self)
         show_security(self)
+        self.fates = Fates(self)
 
     def _backoff(self, first: float = 0.05, cap: float = 1.0) -> Backoff:
         return Backoff(self.ports.random, first, cap)
@@ -368,6 +370,7 @@ class Node:
         await self.actors.register_function(self.mover.receive, mover_id(self.owner.node))
         self.inspector = await start_inspector(self)
         self.unanswered.start()
+        self.fates.start()
 
     async def _start_doors(self) -> None:
         """Death watch and groups: an actor each that hears from other nodes; nothing more until they are used."""

@@ -30,6 +30,8 @@ def actor_settings(config: ClusterConfig) -> ActorSettings:
         waiting_bytes_total=actors.waiting_bytes_total,
         raise_when_full=actors.raise_when_full,
         max_asks=actors.max_asks_in_flight,
+        sample_budget=config.observability.sample_budget,
+        notes=config.observability.flight_recorder,
         guarantee=config.delivery_guarantee,
     )
 

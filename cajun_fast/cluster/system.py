@@ -23,6 +23,7 @@ from cajun_fast.actors.ids import check_id, random_ids
 from cajun_fast.actors.registry import Registry, registry, type_of
 from cajun_fast.clock import Clock
 from cajun_fast.cluster.events import EventLog
+from cajun_fast.cluster.fate import Fates
 from cajun_fast.cluster.host import decode_answer, host_id
 from cajun_fast.cluster.inspector import Inspector
 from cajun_fast.cluster.manager import ClusterManager
@@ -257,6 +258,11 @@ class ClusterActorSystem:
     def version(self) -> str:
         """Of this package."""
         return self._node.version
+
+    @property
+    def fates(self) -> Fates:
+        """What became of messages: ``manager.explain`` asks it."""
+        return self._running.fates
 
     @property
     def exchange(self) -> Exchange:

@@ -40,7 +40,8 @@ class Unanswered:
     def start(self) -> None:
         """From now on time-outs are explained."""
         self._node.inspector.answer(QUESTION, self._answer)
-        self._node.exchange.asks.explainer = self.explain
+        if self._node.config.observability.explain_timeouts:
+            self._node.exchange.asks.explainer = self.explain
 
     async def stop(self) -> None:
         """Asks whose explanation is on its way are told what is known."""

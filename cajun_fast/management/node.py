@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import cajun_fast as cf
+from cajun_fast.metrics.log_fields import LogFields
 
 if TYPE_CHECKING:
     from cajun_fast.management.http import HttpServer
@@ -90,6 +91,8 @@ async def serve(config: cf.ClusterConfig, options: NodeOptions, door: Door | Non
     if options.stop_on_eof:
         stop.on_eof()
     system = cf.ClusterFactory.create_cluster_system(config)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(LogFields(system))
     http = door(system) if door is not None else None
     start = asyncio.ensure_future(_start(system, http))
     wanted = asyncio.ensure_future(stop.wait())

@@ -82,12 +82,14 @@ class LinkPorts:
 
     def unreadable(self, target: str, error: Exception) -> None:
         """A message from the peer could not be decoded: it is refused, and the sender told."""
-        log.warning("a message from node %s to actor %s cannot be read: %s", self.peer, target, error)
+        log.warning("a message from node %s to actor %s cannot be read: %s", self.peer, target, error,
+                    extra={"link": self.peer, "actor": target})  # fmt: skip
 
     def broken(self, target: str, message: Any, error: Exception) -> None:
         """Handing a message over failed inside of this package: it counts as handed over, so that it does not come
         back with each connection."""
-        log.error("a message from node %s to actor %s was lost by a fault", self.peer, target, exc_info=error)
+        log.error("a message from node %s to actor %s was lost by a fault", self.peer, target, exc_info=error,
+                  extra={"link": self.peer, "actor": target})  # fmt: skip
         self.dead_letters.record(target, message, "fault", None)
 
     def refusal_error(self, verdict: int, target: str, node: str) -> CajunError:

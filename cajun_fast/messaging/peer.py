@@ -33,6 +33,7 @@ class Peer:
     def __init__(self, system: MessagingSystem, node: str) -> None:
         self.system = system
         self.node = node
+        self.log = logging.LoggerAdapter(log, {"link": node})
         self.incarnation: int | None = None
         self.addresses: tuple[Address, ...] = ()
         self.established = 0
@@ -73,7 +74,7 @@ class Peer:
     def _dial_ended(self, task: asyncio.Task[None]) -> None:
         self._task = None
         if not task.cancelled() and task.exception() is not None:
-            log.error("dialling node %s failed", self.node, exc_info=task.exception())
+            self.log.error("dialling node %s failed", self.node, exc_info=task.exception())
         elif self.connection is None and self.established:
             self.want()  # it was lost in the turn of the loop in which it stood
 
@@ -92,7 +93,7 @@ class Peer:
             except (OSError, HandshakeError) as error:
                 self._refused = isinstance(error, ConnectionRefusedError)
                 self._note_failure(ticket)
-                log.info("node %s cannot be reached: %s", self.node, error or type(error).__name__)
+                self.log.info("node %s cannot be reached: %s", self.node, error or type(error).__name__)
             except BaseException:
                 self.breaker.record_abandoned(ticket, self.system.now())
                 raise
@@ -114,14 +115,14 @@ class Peer:
         try:
             await self._dial_once()
         except (OSError, HandshakeError) as error:
-            log.warning("no new connection to node %s: %s", self.node, error or type(error).__name__)
+            self.log.warning("no new connection to node %s: %s", self.node, error or type(error).__name__)
 
     def _note_refusal(self, error: Refused, ticket: int) -> None:
         if error.code is Refusal.SIMULTANEOUS:
             self.breaker.record_abandoned(ticket, self.system.now())
             return
         self._note_failure(ticket)
-        log.warning("node %s refused the connection: %s", self.node, error.reason)
+        self.log.warning("node %s refused the connection: %s", self.node, error.reason)
 
     def _note_failure(self, ticket: int) -> None:
         now = self.system.now()
@@ -251,7 +252,7 @@ class Peer:
         self._heard_ns = connection.heard_ns
         self.down_since = self.system.now()
         if not self.system.stopping:
-            log.info("the connection to node %s is gone: %s", self.node, error or "closed by the peer")
+            self.log.info("the connection to node %s is gone: %s", self.node, error or "closed by the peer")
             self.system.on_down(self)
             self.want()
 
@@ -329,7 +330,7 @@ class Peer:
         if state is PeerState.STUCK:
             self._stuck_ns = now
         if state is not self.state:
-            log.info("node %s: %s → %s", self.node, self.state, state)
+            self.log.info("node %s: %s → %s", self.node, self.state, state)
             self.state, self._state_ns = state, now
             self.system.on_liveness(self.node, self._known_incarnation or 0, state)
 

@@ -338,7 +338,7 @@ class MessagingSystem:
 
     def judge_silence(self, peer: Peer, connection: Connection) -> None:
         """Nothing was heard for too long."""
-        log.warning("node %s was silent for %.1f s", peer.node, (self.now() - connection.heard_ns) / 1e9)
+        peer.log.warning("node %s was silent for %.1f s", peer.node, (self.now() - connection.heard_ns) / 1e9)
         connection.abort()
 
     def _too_slow(self, connection: Connection) -> None:
@@ -369,7 +369,7 @@ class MessagingSystem:
 
     def on_up(self, peer: Peer) -> None:
         """A peer's connection stands."""
-        log.debug("connected with node %s by %s", peer.node, peer.connection and peer.connection.kind)
+        peer.log.debug("connected with node %s by %s", peer.node, peer.connection and peer.connection.kind)
         self.on_reachable(peer.node, peer.link.incarnation or 0)
 
     def on_down(self, peer: Peer) -> None:

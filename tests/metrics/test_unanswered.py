@@ -138,6 +138,16 @@ async def nodes(tmp_path: Path) -> AsyncIterator[Nodes]:
             await process.wait()
 
 
+async def sooner_or_later(pid: cf.Pid, *causes: str) -> cf.AskTimeoutError:
+    """The first time-out that tells one of these: until enough has been heard, or not heard, it is on its way."""
+    for _ in range(8):
+        error = await timed_out(pid, "where", timeout=0.6)
+        if error.cause in causes:
+            return error
+        assert error.cause in ("on-its-way", "unknown", "node-silent"), error
+    raise AssertionError(f"none of {causes} in all the time")
+
+
 @pytest.mark.processes
 async def test_a_node_whose_loop_is_blocked_and_one_that_is_stopped(nodes: Nodes, tmp_path: Path) -> None:
     await nodes.start("a", "b")
@@ -146,16 +156,15 @@ async def test_a_node_whose_loop_is_blocked_and_one_that_is_stopped(nodes: Nodes
         for node in ("a", "b"):
             there = await system.create_actor_on_node("witness", f"on-{node}", node, log)
             assert await there.ask("where") == node
-        system.pid("on-a").tell(["hold", 4.0])
-        error = await timed_out(system.pid("on-a"), "where", timeout=1.5)
-        assert (error.cause, error.node) == ("node-stuck", "a")
+        system.pid("on-a").tell(["hold", 6.0])
+        error = await sooner_or_later(system.pid("on-a"), "node-stuck")
+        assert error.node == "a"
         assert error.since is not None
-        assert error.since > 0.5
+        assert error.since > 0.2
         await nodes.signal("b", signal.SIGSTOP)
-        error = await timed_out(system.pid("on-b"), "where", timeout=0.2)
-        assert (error.cause, error.node) == ("on-its-way", "b")
-        error = await timed_out(system.pid("on-b"), "where", timeout=1.2)
-        assert error.cause in ("node-silent", "node-gone")  # whichever is known first
+        error = await sooner_or_later(
+            system.pid("on-b"), "node-silent", "node-gone"
+        )  # whichever is known first
         assert error.node == "b"
         await nodes.signal("b", signal.SIGCONT)
 

@@ -45,6 +45,9 @@ async def join(name: str, options: Options) -> ClusterActorSystem:
         .with_messaging_port(0)
         .with_delivery_guarantee(options.get("guarantee", "EXACTLY_ONCE"))
     )
+    if not options.get("observed", True):
+        for name, off in (("sample_budget", 0), ("flight_recorder", 0), ("explain_timeouts", False)):
+            builder.with_setting(f"observability.{name}", off)
     if options.get("secure"):
         secure(builder, name, Path(f"{options['store']}.certs"))
     config = builder.build()

@@ -194,6 +194,20 @@ def growing() -> Iterator[Case]:
     )
 
 
+def observed() -> Iterator[Case]:
+    """What it costs that a node measures itself: everything on, as it is by default, against everything off."""
+    sides = (engine("measured"), engine("not measured", observed=False))
+    figures = (
+        Goal("not measured", "rate", at_least=0.98),
+        Goal("not measured", "send_us", at_most=1.02),
+        Goal("not measured", "receive_us", at_most=1.02),
+    )
+    yield Case("observability", "tell, measured against not measured", TELL, sides, figures)
+    yield Case(
+        "observability", "ask, measured against not measured", ASK, sides, (Goal("not measured", "p50_us"),)
+    )
+
+
 def beside() -> Iterator[Case]:
     """The tail of asks while another link carries half of what it could."""
     yield Case(
@@ -289,7 +303,7 @@ def within() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """All of them; those of the quick run are marked."""
-    wired = [*over_the_wire(), *growing(), *secured(), *beside(), *sizes()]
+    wired = [*over_the_wire(), *growing(), *secured(), *observed(), *beside(), *sizes()]
     found = [transported(case, "unix") for case in wired]
     found += [dataclasses.replace(transported(case, "tcp"), quick=False) for case in wired]
     return found + list(within())

@@ -7,6 +7,7 @@ Laws: one message at a time, across awaits too; what is told from a handler is q
 import asyncio
 import sys
 
+from cajun_fast._core.flight cimport FAILED, HANDLED
 from cajun_fast._core.instruments cimport Mark
 from cajun_fast._core.lane cimport swap_running
 from cajun_fast._core.mailbox cimport ring_init, steal
@@ -216,6 +217,10 @@ cdef class Cell(Intake):
         if mark.weight:
             self.tally.latency.add(now - mark.at, mark.weight)
             self.tally.handling.add(now - mark.begun, mark.weight)
+        if mark.node is not None:
+            self.dispatcher.exchange.flight.note(
+                HANDLED if error is None else FAILED, 0, mark.node, mark.stream, mark.sequence, self.pid.lane.target,
+                now)
         return 0
 
     cdef int turn(self) except -1:

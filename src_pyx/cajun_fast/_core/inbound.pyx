@@ -6,6 +6,7 @@ from cajun_fast._core.codec cimport Codec
 from cajun_fast._core.frame cimport (
     IN_BULK, WITH_DEADLINE, WITH_ORIGIN, WITH_SENDER, Record, get_record,
 )
+from cajun_fast._core.flight cimport ARRIVED, TURNED_AWAY
 from cajun_fast._core.instruments cimport Mark
 from cajun_fast._core.ports cimport (
     ASK, DROPPED, FAULT, FORBIDDEN, FULL, MOVING, NAME, NOT_HERE, REPLY, TAKEN, TELL, TOO_LARGE, UNREADABLE, VOID, Inbox, Replies,
@@ -167,6 +168,8 @@ cdef class Inbound:
             mark.node = self.replies.node
             mark.stream = self.stream
             mark.sequence = self.frame_seq
+            self.exchange.flight.note(
+                ARRIVED, 0, mark.node, mark.stream, mark.sequence, self.name(record.target).id, mark.at)
         return mark
 
     cdef object decode(self, Serializer serializer, Record *record):
@@ -219,6 +222,8 @@ cdef class Inbound:
 
     cdef int refuse(self, InName name, uint64_t seq, int verdict) except -1:
         self.refused += 1
+        self.exchange.losses.note(
+            TURNED_AWAY, verdict, self.replies.node, self.stream, seq, name.id, self.exchange.now)
         hint = None
         if verdict == NOT_HERE or verdict == MOVING:
             hint = self.ports.new_home(name.id)

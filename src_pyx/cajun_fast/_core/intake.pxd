@@ -32,4 +32,5 @@ cdef class Intake(Resident):
     # The oldest message that is still good, into `context`; False when none waits.
     cdef bint take(self, Context context) except -1
     cdef bint take_extra(self, Context context, Entry* entry) except -1
+    cdef int note_dropped(self, Dated dated) except -1
     cdef int announce_room(self) except -1

@@ -8,6 +8,8 @@ from cpython.object cimport PyTypeObject, inquiry, traverseproc, visitproc
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint32_t
 
+from cajun_fast._core.flight cimport LET_GO
+from cajun_fast._core.instruments cimport Mark
 from cajun_fast._core.lane cimport Exchange
 from cajun_fast._core.mailbox cimport (
     POLICY_BLOCK, POLICY_FAIL, RING_DROPPED_OLDEST, RING_FULL, ring_clear, ring_init, ring_pop, ring_push, ring_visit,
@@ -63,7 +65,10 @@ cdef class Intake(Resident):
         cdef int verdict = ring_push(&self.ring, <PyObject*> message, borrowed_or_null(sender),
                                      borrowed_or_null(extra), tag, &dropped)
         if verdict == RING_FULL:
-            return self.refuse(message, sender, replies, tag, direct)
+            verdict = self.refuse(message, sender, replies, tag, direct)
+            if verdict == DROPPED and type(extra) is Dated:
+                self.note_dropped(<Dated> extra)
+            return verdict
         if verdict == RING_DROPPED_OLDEST:
             self.let_go(&dropped, "mailbox-full", self.mailbox_full())
         return TAKEN
@@ -91,11 +96,21 @@ cdef class Intake(Resident):
         message = steal(entry.message)
         sender = steal(entry.sender) if entry.sender != NULL else None
         extra = steal(entry.extra) if entry.extra != NULL else None
+        if type(extra) is Dated:
+            self.note_dropped(<Dated> extra)
         if entry.tag:
             (<Replies> (<Dated> extra).replies if type(extra) is Dated else <Replies> extra).fault(entry.tag, error)
         else:
             self.dispatcher.exchange.dead_letters.record(self.id, message, reason, sender)
         return 0
+
+    cdef int note_dropped(self, Dated dated) except -1:
+        cdef Exchange exchange = self.dispatcher.exchange
+        cdef Mark mark = dated.mark
+        if mark is None or mark.node is None:
+            return 0
+        return exchange.losses.note(
+            LET_GO, 0, mark.node, mark.stream, mark.sequence, self.pid.lane.target, exchange.now)
 
     cpdef call_when_room(self, object listener):
         """``listener.on_room()`` is called, once, when the mailbox has drained to half or the actor stops."""

@@ -17,6 +17,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from cajun_fast._core.asks cimport Asks
+from cajun_fast._core.flight cimport Flight
 from cajun_fast._core.instruments cimport Mark, Sampler
 from cajun_fast._core.locations cimport Location
 from cajun_fast._core.ports cimport Carrier, Inbox, Replies
@@ -49,6 +50,7 @@ cdef class Exchange:
     cdef readonly set waiting_lanes     # lanes in which anything waits
     cdef public int async_actors        # cells that run coroutines; at 0 the context variable is not asked
     cdef readonly Sampler sampler
+    cdef readonly Flight flight, losses # what happened to the messages that are measured; to all that did not arrive
     cdef Mark mark                      # of the message that is being handed over: a parameter that few have
     cdef readonly uint64_t ended_told   # messages that ended in a lane with an error to their sender
 

@@ -12,6 +12,7 @@ from collections import deque
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 
+from cajun_fast._core.flight cimport Flight
 from cajun_fast._core.instruments cimport Mark, Sampler
 from cajun_fast._core.locations cimport Location
 from cajun_fast._core.mailbox cimport steal
@@ -57,7 +58,8 @@ cdef class Exchange:
 
     def __init__(self, str node_id, *, loop, clock, router, dead_letters, encode, decode, first_tag=1,
                  int guarantee=2, Py_ssize_t waiting_limit=10_000, bint raise_when_full=True,
-                 Py_ssize_t max_asks=65_536, Sampler sampler=None, Py_ssize_t waiting_bytes_limit=8 << 20,
+                 Py_ssize_t max_asks=65_536, Sampler sampler=None, Py_ssize_t notes=4096,
+                 Py_ssize_t waiting_bytes_limit=8 << 20,
                  Py_ssize_t waiting_bytes_total=64 << 20):
         self.node_id = node_id
         self.loop = loop
@@ -80,6 +82,8 @@ cdef class Exchange:
         self.thread = PyThread_get_thread_ident()
         self.now = clock()
         self.sampler = Sampler() if sampler is None else sampler
+        self.flight = Flight(notes)
+        self.losses = Flight(notes)
         self.is_open = True
 
     cdef int check(self) except -1:

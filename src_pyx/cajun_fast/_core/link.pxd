@@ -19,7 +19,6 @@ from cajun_fast._core.settling cimport Settling
 
 cdef class Link(Settling):
     cdef public object incarnation      # the peer's
-    cdef readonly uint64_t stream       # number of our outgoing lane, told in START
     cdef Py_ssize_t body_left           # of the DATA frame that is being read
     cdef readonly bint more             # the slice was over before the bytes were
 

@@ -61,6 +61,7 @@ cdef class Outbound(Carrier):
     cdef dict spent                     # those of them that have used their burst up and wait for its verdicts
     cdef uint64_t confirmed             # refusals settled up to here
     cdef public uint64_t messages_out, bytes_out, bytes_in, resent, returned
+    cdef readonly uint64_t stream       # number of our outgoing lane, told in START
     cdef uint64_t sent[4]               # messages by guarantee; answers stand at 3
     cdef readonly Histogram batch       # messages that left together
     cdef readonly Histogram round_trip  # ns from a batch's write to its acknowledgement; one batch at a time is timed

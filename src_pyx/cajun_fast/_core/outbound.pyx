@@ -9,6 +9,7 @@ from cajun_fast._core.frame cimport (
     ACK, FRAME_FULL, FRAME_HEADER, GUARANTEE, IN_BULK, RECORD_HEADER, RECORD_MOST, WITH_DEADLINE, WITH_ORIGIN,
     WITH_SENDER, WITH_TAG, options_size, put_header,
 )
+from cajun_fast._core.flight cimport SENT
 from cajun_fast._core.instruments cimport Histogram
 from cajun_fast._core.lane cimport Pid, waiting_of
 from cajun_fast._core.ports cimport ASK, FAULT, FULL, GONE, NAME, REPLY, TAKEN
@@ -224,6 +225,8 @@ cdef class Outbound(Carrier):
                 self.names.states[target].first = seq
             self.sent[flags & GUARANTEE] += 1
             self.told = seq
+            if self.exchange.sampler.picks(seq):
+                self.exchange.flight.note(SENT, 0, None, self.stream, seq, lane.target, self.exchange.now)
         else:
             self.sent[3] += 1
         options = options_size(flags)
@@ -342,6 +345,11 @@ cdef class Outbound(Carrier):
             self.timed = self.told
             self.timed_at = self.exchange.clock()
         return 0
+
+    def last_of(self, Lane lane not None):
+        """The number of the last message that ``lane`` sent this way; 0: none that is known."""
+        number = self.names.numbers.get(lane)
+        return 0 if number is None else self.names.states[<Py_ssize_t>number].last
 
     def carries(self, Lane lane not None):
         """Whether messages of ``lane`` are here that have no verdict."""

@@ -3,6 +3,7 @@
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 
 from cajun_fast._core.frame cimport GUARANTEE, IN_BULK, WITH_DEADLINE, get_record
+from cajun_fast._core.flight cimport CAME_BACK, UNKNOWN, UNSEEN, VOIDED
 from cajun_fast._core.lane cimport waiting_of
 from cajun_fast._core.outbound cimport Trial
 from cajun_fast._core.outbuf cimport Slab
@@ -100,6 +101,7 @@ cdef class Settling(Outbound):
         self.returned += 1
         lane = <Lane>self.names.lanes[record.target]
         item = self.waiting_from(&record, seq)
+        self.note(CAME_BACK, verdict, seq, lane)
         if verdict in (UNREADABLE, EXPIRED, FORBIDDEN, TOO_LARGE):
             return lane.end(item, self.ports.refusal_error(verdict, lane.target, self.peer))
         state = self.rerouting.get(lane)
@@ -116,6 +118,9 @@ cdef class Settling(Outbound):
         if item.kind == ASK and item.origin is self.exchange.asks:
             self.exchange.asks.set_carrier(item.tag, None)
         return lane.take_back(item, verdict, hint)
+
+    cdef int note(self, int stage, int detail, uint64_t seq, Lane lane) except -1:
+        return self.exchange.losses.note(stage, detail, None, self.stream, seq, lane.target, self.exchange.now)
 
     cdef object take_waiter(self, uint64_t seq):
         for entry in self.waiters:
@@ -340,6 +345,7 @@ cdef class Settling(Outbound):
 
     cdef int void(self, unsigned char *record, uint64_t seq, Record *parts, object error) except -1:
         cdef Waiting item = self.waiting_from(parts, seq)
+        self.note(VOIDED, 0, seq, <Lane>self.names.lanes[parts.target])
         record[4] = VOID
         record[5] &= ~<int>(IN_BULK | WITH_DEADLINE)    # its options keep their bytes; nobody reads them
         self.deadlines.pop(seq, None)
@@ -423,6 +429,7 @@ cdef class Settling(Outbound):
         if state is not None and 0 < state.first < seq:
             was_sent = False
         item = self.waiting_from(record, seq)
+        self.note(UNKNOWN if was_sent else UNSEEN, 0, seq, lane)
         if not was_sent or item.guarantee == 1:
             return self.unsent(lane, item)
         if item.kind == TELL or item.origin is not self.exchange.asks:
