@@ -11,8 +11,8 @@ STAGES = {
 cdef class Flight:
     """The last ``capacity`` notes, rounded up to a power of two; 0 notes nothing."""
 
-    def __cinit__(self, Py_ssize_t capacity=4096):
-        if capacity <= 0:
+    def __init__(self, Py_ssize_t capacity=4096):
+        if capacity <= 0 or self.notes is not NULL:
             return
         self.capacity = 1
         while self.capacity < capacity:
