@@ -94,7 +94,9 @@ async def test_a_refused_message_is_told_with_its_reason(member: Member) -> None
     peer = b._node.messaging.peer("a")
     assert peer is not None
     assert peer.connection is not None
-    known, peer.addresses = peer.addresses, ()  # no new connection before the deadline
+    back = a._node.messaging.peer("b")
+    assert back is not None
+    known, peer.addresses, back.addresses = peer.addresses, (), ()  # nobody dials before the deadline
     peer.connection.abort()
     there.tell("late", deadline=0.001)
     late = MessageId(before.node, before.incarnation, before.stream, before.sequence + 1)
