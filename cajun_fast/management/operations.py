@@ -113,6 +113,14 @@ class Operations:
         letters.sort(key=lambda letter: letter["age"])
         return {"total": sum(counts.values()), "counts": counts, "letters": letters[:limit], "silent": silent}
 
+    async def explain(self, message_id: str) -> dict[str, Any]:
+        """What became of a message that went to another node. Raises ConfigError for what is no message id."""
+        try:
+            found = await self.manager.explain(message_id, timeout=PATIENCE)
+        except ValueError as error:
+            raise ConfigError(f"{message_id!r} is no message id: {error}") from error
+        return {**plain(found), "message_id": str(found.message_id)}
+
     async def leader(self) -> str | None:
         """Who leads, None during an election."""
         return await self.manager.get_leader()  # type: ignore[no-any-return]

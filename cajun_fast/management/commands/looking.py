@@ -175,3 +175,41 @@ def elect(
         return 0 if outcome["resigned"] else 1
 
     run(Door(store, config, cluster, name, settings), work)
+
+
+def explain(
+    message_id: Annotated[
+        str, typer.Argument(help="As told by manager.last_message_id, or in a log.", metavar="ID")
+    ],
+    store: Store = None,
+    config: Config = None,
+    cluster: Cluster = None,
+    name: As = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Say what became of a message that went to another node: where it is, or why it ended.
+
+    Status 3 when no node knows anything of it.
+    """
+
+    async def work(ask: Any) -> int:
+        fate = await ask.explain(message_id)
+        if as_json:
+            print_json(fate)
+        else:
+            _show_fate(fate)
+        return 3 if fate["stage"] == "unknown" else 0
+
+    run(Door(store, config, cluster, name, settings), work)
+
+
+def _show_fate(fate: dict[str, Any]) -> None:
+    from cajun_fast.management.commands.showing import console, seconds, table
+
+    console.print(f"[bold]{fate['stage']}[/bold]  {fate['text']}")
+    shown = table(">ago", "stage", "node", "")
+    for event in fate["events"]:
+        shown.add_row(seconds(event["age"]), event["stage"], event["node"], event["detail"])
+    if fate["events"]:
+        console.print(shown)

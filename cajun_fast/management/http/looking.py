@@ -14,6 +14,7 @@ from cajun_fast.management.http.models import (
     ActorDetails,
     ActorPage,
     DeadLetters,
+    Fate,
     Leader,
     NodeDetails,
     Nodes,
@@ -21,6 +22,8 @@ from cajun_fast.management.http.models import (
     Self,
 )
 
+#: node/incarnation/stream/sequence
+MESSAGE_ID = r"^[^/\s@]+/[0-9]{1,18}/[0-9]{1,18}/[0-9]{1,18}$"
 Limit = Annotated[int, Query(ge=1, le=1000, description="how many at most")]
 Name = Annotated[str, Query(min_length=1, max_length=500)]
 NodeId = Annotated[str, Path(min_length=1, max_length=200)]
@@ -72,6 +75,10 @@ def looking_routes(console: Console) -> APIRouter:
     @routes.get("/actors/{actor:path}", response_model=ActorDetails, summary="One actor, and how it stands")
     async def actor(actor: ActorId) -> Any:
         return await ask.actor(actor)
+
+    @routes.get("/explain", response_model=Fate, summary="What became of a message")
+    async def explain(id: Annotated[str, Query(pattern=MESSAGE_ID, max_length=300)]) -> Any:
+        return await ask.explain(id)
 
     @routes.get("/leader", response_model=Leader, summary="Who leads")
     async def leader() -> Any:

@@ -90,6 +90,17 @@ class DeadLetters(Answer):
     silent: dict[str, str] = Field(description="nodes that did not answer, and why")
 
 
+class Fate(Answer):
+    """What became of a message."""
+
+    message_id: str
+    stage: str
+    node: str
+    target: str | None
+    text: str
+    events: list[dict[str, Any]] = []
+
+
 class Leader(Answer):
     """Who leads."""
 

@@ -148,3 +148,18 @@ async def test_numbers_for_prometheus_are_those_of_this_node(cluster: Cluster, c
     assert 'node="a"' in answer.text
     handled = [line for line in answer.text.splitlines() if line.startswith("cajun_") and " 5.0" in line]
     assert handled, answer.text[:2000]
+
+
+async def test_the_fate_of_a_message_is_told(cluster: Cluster, client: Client) -> None:
+    a, b = await cluster.start("a", "b")
+    await b.register(Echo, "e")
+    pid = a.pid("e")
+    await pid.ask(1)
+    pid.tell(2)
+    message_id = a.manager.last_message_id(pid)
+    assert message_id is not None
+    await pid.ask(3)
+    told = (await client(b).get("/api/v1/explain", params={"id": str(message_id)})).json()
+    assert (told["message_id"], told["target"]) == (str(message_id), "e")
+    assert told["text"]
+    assert is_problem(await client(b).get("/api/v1/explain", params={"id": "nonsense"}), 422, "query.id")

@@ -20,7 +20,7 @@ from tests.management.conftest import Command
 
 pytestmark = [pytest.mark.processes, pytest.mark.filterwarnings("default")]
 
-OPERATIONS = 20
+OPERATIONS = 21
 TOKEN = "a-token-that-is-long-enough"
 LIMITS = hypothesis.settings(
     max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
