@@ -128,3 +128,17 @@ async def test_a_drained_node_is_empty_and_takes_nothing_new(cluster: Cluster) -
     assert not nodes["a"].is_cordoned
     assert (await c.manager.uncordon_node("b")).changed
     await a.create_actor_on_node("ledger", "new", "b")
+
+
+async def test_a_drain_waits_until_the_shards_have_left_too(cluster: Cluster) -> None:
+    cluster.types.actor("sharded", sharded=True)(type("Sharded", (Ledger,), {}))
+    cluster.settings["sharding.rebalance_delay"] = 0.1
+    cluster.settings["sharding.shard_count"] = 8
+    a, b = await cluster.start("a", "b")
+    for n in range(20):
+        assert await a.sharded("sharded").pid(str(n)).ask(["note", "a", 0], timeout=10) == 0
+    result = await a.manager.drain_node("b", timeout=30)
+    assert result.complete, result
+    assert not [owner for _, owner in b._node.sharding.table.items() if owner.owner.node == "b"]
+    for n in range(20):
+        assert await a.sharded("sharded").pid(str(n)).ask("where", timeout=10) == "a"
