@@ -199,8 +199,12 @@ class Hosting:
         """Start what is claimed; if it does not start, the claim is given back."""
         actor_id = standing.actor_id
         self.owned[actor_id] = standing
+        adopted = standing.record.extra.get(ADOPTED_AT) == standing.record.epoch
         if not await self._may_own():
-            self._give_back(actor_id)
+            if adopted:
+                self.owned.pop(actor_id, None)  # its record goes back to where it was: see ``adopt``
+            else:
+                self._give_back(actor_id)
             raise NotRunningError(
                 f"actor {actor_id!r} was not started: this node does not have its seat in the cluster"
             )
@@ -208,10 +212,8 @@ class Hosting:
         try:
             pid = await self._runtime.spawn(target, actor_id, *args, **kwargs)
         except BaseException:
-            if self._stopping and standing.record.epoch > 1:
-                self.owned.pop(
-                    actor_id, None
-                )  # taken over by a node that stops: its record is for the next one
+            if self._stopping and adopted:
+                self.owned.pop(actor_id, None)
             else:
                 self._give_back(actor_id)
             raise
@@ -266,9 +268,23 @@ class Hosting:
         self._starting.add(actor_id)
         try:
             taken = await self._registrar.claim(actor_id, record, standing.revision, guards)
-            return await self._start(taken, target, tuple(args), kwargs)
+            try:
+                return await self._start(taken, target, tuple(args), kwargs)
+            except NotRunningError:
+                if actor_id not in self.owned:
+                    await self._leave_lost(taken, old)
+                raise
         finally:
             self._starting.discard(actor_id)
+
+    async def _leave_lost(self, taken: Standing, old: ActorRecord) -> None:
+        """This node could not start what it took over, for reasons of its own: the record names the lost node
+        again, so that the leader finds another one. Deleting it would make the actor vanish.
+        """
+        try:
+            await self._registrar.claim(taken.actor_id, old, taken.revision)
+        except CajunError as error:
+            log.warning("actor %r waits for this node to be lost or back: %s", taken.actor_id, error)
 
     # ---- ending
 

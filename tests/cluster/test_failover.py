@@ -256,3 +256,28 @@ async def test_a_record_that_a_dead_life_wrote_late_is_found_by_the_next_look(cl
     await a._node.store.put(a._node.keys.actor("x"), late.encode())
     a._node.failover._wake.set()
     assert await where(a, "x") == "a"
+
+
+async def test_an_adopter_that_has_no_seat_leaves_the_actor_to_another(cluster: Cluster) -> None:
+    cluster.types.actor("worker")(type("Small", (cf.Actor,), {"receive": lambda self, m, c: c.node_id}))
+    a, _, c = await cluster.start("a", "b", "c")
+    for n in range(20):
+        await a.create_actor_on_node("worker", f"seat-{n}", "b")
+    refused: list[int] = []
+
+    async def no_seat() -> bool:
+        refused.append(1)
+        return len(refused) > 15
+
+    for system in (a, c):
+        system._node.hosting._may_own = no_seat
+    await cluster.kill("b")
+
+    async def answered() -> bool:
+        try:
+            return {await a.pid(f"seat-{n}").ask(1, timeout=2) for n in range(20)} <= {"a", "c"}
+        except (cf.CajunError, TimeoutError):
+            return False
+
+    assert await eventually(answered, 30)
+    assert len(refused) > 20
