@@ -181,3 +181,19 @@ class CompactedError(MetadataStoreError):
 
 class LeaseLostError(MetadataStoreError):
     """A lease or lock ran out or was revoked: what it protected may belong to somebody else now."""
+
+
+class PersistenceError(CajunError):
+    """Where durable actors keep their state refused an operation."""
+
+
+class PersistenceUnavailableError(PersistenceError, ConnectionError):
+    """It did not answer: which one, why, and what to do. What was under way may or may not have been done."""
+
+
+class StaleOwnerError(PersistenceError):
+    """A later owner has the actor: nothing of this one's was written, and its copy stops. ``actor_id`` names it."""
+
+    def __init__(self, message: str, actor_id: str = "") -> None:
+        self.actor_id = actor_id
+        super().__init__(message)

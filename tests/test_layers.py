@@ -28,7 +28,7 @@ RANKS = {
         "ports",
     ],
     2: ["actors", "messaging", "metadata", "metrics.histogram metrics.recorder metrics.snapshot"],
-    3: ["standalone", "discovery"],
+    3: ["standalone", "discovery", "persistence"],
     4: ["cluster"],
     5: ["metrics"],
     6: ["management"],

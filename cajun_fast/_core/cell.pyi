@@ -3,6 +3,7 @@ from collections.abc import Callable
 from typing import Any, final
 
 from cajun_fast._core.context import Context
+from cajun_fast._core.gate import DurableGate
 from cajun_fast._core.instruments import Tally
 from cajun_fast._core.intake import Intake
 from cajun_fast._core.lane import Pid
@@ -14,6 +15,7 @@ __test__: dict[str, str]
 class Cell(Intake):
     timers: set[Any] | None
     restarts: Any
+    gate: DurableGate | None
     def __init__(self, dispatcher: Dispatcher, pid: Pid, recipe: Any, parent: Cell | None = None) -> None: ...
     @property
     def recipe(self) -> Any: ...

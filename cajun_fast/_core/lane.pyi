@@ -6,10 +6,12 @@ from typing import Any, SupportsInt
 from typing_extensions import disjoint_base
 
 from cajun_fast._core.asks import Asks
+from cajun_fast._core.durable import Way, Ways
 from cajun_fast._core.flight import Flight
 from cajun_fast._core.instruments import Sampler
 from cajun_fast._core.locations import Location
-from cajun_fast._core.ports import Carrier, Inbox, Replies
+from cajun_fast._core.mail import Volatile
+from cajun_fast._core.ports import Carrier, Gate, Inbox, Replies
 
 __test__: dict[str, str]
 
@@ -30,6 +32,9 @@ class Exchange:
     waiting_bytes_limit: int
     waiting_bytes_total: int
     raise_when_full: bool
+    ways: Ways
+    volatile: Volatile
+    gates: dict[str, Gate] | None
     async_actors: int
     def __init__(
         self,
@@ -134,6 +139,8 @@ class Lane:
     def carrier(self) -> Carrier | None: ...
     @property
     def location(self) -> Location | None: ...
+    @property
+    def way(self) -> Way | None: ...
     @property
     def resolving(self) -> bool: ...
     @property

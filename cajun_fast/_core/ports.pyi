@@ -21,6 +21,9 @@ class Inbox:
     def has_room(self) -> bool: ...
 
 @disjoint_base
+class Gate: ...
+
+@disjoint_base
 class Carrier:
     @property
     def peer(self) -> str: ...

@@ -27,8 +27,13 @@ class Actor:
     _cell: Cell
 
     #: True: the state is kept by the configured persistence and comes back on another node after a crash.
-    #: Needs ``get_state`` and ``set_state``.
+    #: Needs ``get_state`` and ``set_state``. See docs/durability.md.
     durable: ClassVar[bool] = False
+    #: Of the form of the state: raise it when that changes, and write ``migrate_state``.
+    state_version: ClassVar[int] = 1
+    #: True: changes are kept as events (``persist``, ``apply``), and the state after each ``snapshot_every`` of them.
+    journaled: ClassVar[bool] = False
+    snapshot_every: ClassVar[int] = 100
 
     @property
     def context(self) -> Context:
@@ -62,7 +67,38 @@ class Actor:
         )
 
     def set_state(self, state: Any) -> None:
-        """Take over what ``get_state`` gave: called on a fresh instance, before ``pre_start``."""
+        """Take over what ``get_state`` gave: called on a fresh instance, before ``pre_start``; and on a durable actor
+        whose handler has raised, to go back to the state before. So it must set all that ``get_state`` tells."""
         raise NotImplementedError(
             f"{type(self).__name__} cannot take its state back: give it get_state and set_state(self, state)"
         )
+
+    def migrate_state(self, state: Any, version: int) -> Any:
+        """A state that an earlier ``state_version`` wrote, in today's form."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has state_version {self.state_version}, and its state was written by version "
+            f"{version}: give it migrate_state(self, state, version)"
+        )
+
+    def apply(self, event: Any) -> None:
+        """Change the state as ``event`` says, and do nothing else: called by ``persist``, and again at a restore."""
+        raise NotImplementedError(f"{type(self).__name__} has no apply(self, event)")
+
+    def migrate_event(self, event: Any, version: int) -> Any:
+        """An event that an earlier ``state_version`` wrote, in today's form."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has state_version {self.state_version}, and an event was written by version "
+            f"{version}: give it migrate_event(self, event, version)"
+        )
+
+    def persist(self, event: Any) -> None:
+        """For a journaled actor, in a handler: apply ``event`` and keep it. Only what events change is kept.
+
+        Raises SerializationError, NotRunningError outside of a handler, and what ``apply`` raises.
+        """
+        gate = self._cell.gate if self.journaled and self.durable else None
+        if gate is None:
+            raise NotRunningError(
+                f"{type(self).__name__} cannot persist events: it needs durable = True and journaled = True"
+            )
+        gate.persist(event)

@@ -11,7 +11,7 @@ import functools
 import inspect
 import logging
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from cajun_fast._core.cell import Cell
@@ -22,6 +22,7 @@ from cajun_fast.actors.dead_letters import Throttle
 from cajun_fast.actors.deaths import FAILED, STOPPED, Deaths
 from cajun_fast.actors.groups import Groups
 from cajun_fast.actors.ids import IdStrategy, check_id, random_ids
+from cajun_fast.actors.ports import Durability
 from cajun_fast.actors.props import Props, take_props
 from cajun_fast.actors.recipe import Kind, Recipe, kind_of
 from cajun_fast.actors.registry import type_props
@@ -44,10 +45,9 @@ class Keeper:
 
     def __init__(self, exchange: Exchange, settings: ActorSettings, ports: Ports, view: Any) -> None:
         self.view = view
-        #: Before the copy of an actor that lives on elsewhere is closed: what it has done must be kept by then.
-        self.let_go_of_state: Callable[[Cell], Awaitable[None]] = nothing_to_keep
         self.cells = Roster(exchange)
         self.stuck: list[str] = []
+        self.durability: Durability | None = None
         self.closing = False
         #: For ``context.passivate``; None where no actor starts again by its next message.
         self.on_passivate: Callable[[Cell], bool] | None = None
@@ -118,12 +118,15 @@ class Keeper:
     ) -> Cell:
         """A cell with its instance that nobody can reach yet; raises with nothing left behind."""
         recipe = self._recipe(target, args, kwargs)
+        durability = self._durability(recipe) if recipe.kind.durable else None
         actor_id = check_id(self._ids(recipe.kind.name) if actor_id is None else actor_id, reserved=reserved)
         self._check_free(actor_id)
         instance, receive, bare = recipe.make()
         self._check_free(actor_id)  # the constructor may have taken it
         cell = Cell(self.dispatcher, self._exchange.pid(actor_id), recipe, parent)
         self._bind(cell, instance, receive, bare)
+        if durability is not None:
+            durability.attach(cell)
         return cell
 
     def join(self, cell: Cell) -> None:
@@ -133,6 +136,15 @@ class Keeper:
             cell.parent.children = cell.parent.children or {}
             cell.parent.children[cell.id] = cell
         self.cells.join(cell)
+
+    def _durability(self, recipe: Recipe) -> Durability:
+        if self.durability is None:
+            raise ConfigError(
+                f"class {recipe.target.__name__} says durable = True, and node {self._exchange.node_id!r} has no "
+                "persistence: set persistence (--persistence, with_persistence) to e.g. 'sqlite:///state.db', or "
+                "remove durable to run it as a volatile actor"
+            )
+        return self.durability
 
     def _recipe(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Recipe:
         """How to make it; those that are spawned without arguments share one for their type."""
@@ -162,7 +174,7 @@ class Keeper:
 
         ``failed`` is told then and looks after the cell; else it is stopped.
         """
-        if "pre_start" not in cell.recipe.kind.hooks:
+        if "pre_start" not in cell.recipe.kind.hooks and cell.gate is None:
             cell.run_now()
             return None
         task = self.dispatcher.task(self._start(cell), cell.pid, f"start {cell.id}")
@@ -171,9 +183,13 @@ class Keeper:
         return task
 
     async def _start(self, cell: Cell) -> None:
+        if cell.gate is not None and self.durability is not None:
+            await self.durability.restore(cell)
         await self._hook(cell, "pre_start")
         if cell.state == "starting":
             cell.run_now()
+            if cell.gate is not None and self.durability is not None:
+                self.durability.opened(cell)
 
     def _started(
         self, cell: Cell, task: asyncio.Task[None], failed: Callable[[BaseException | None], None] | None
@@ -283,6 +299,8 @@ class Keeper:
         while cell.state == "restarting":
             try:
                 self._bind(cell, *cell.recipe.make())
+                if cell.gate is not None:
+                    cell.gate.restore(cell.instance)
                 await self._hook(cell, "pre_start")
             except Exception as failure:
                 await self._restart_failed(cell, failure, message)
@@ -337,7 +355,7 @@ class Keeper:
         cell.stop_taking()
         if pause := self._pauses.get(cell.id):
             end_pause(pause)
-        if resting and not cell.children and "post_stop" not in cell.recipe.kind.hooks:
+        if resting and not cell.children and "post_stop" not in cell.recipe.kind.hooks and cell.gate is None:
             self._bury(cell)
             return None
         task = self.dispatcher.task(self._end(cell, said_goodbye), cell.pid, f"stop {cell.id}")
@@ -368,6 +386,7 @@ class Keeper:
             await self._end_children(cell)
             cancel_all(cell)
             await self._quiet(cell)
+            await self._flush(cell)
             if not said_goodbye:
                 await self._say_goodbye(cell)
         finally:
@@ -398,6 +417,19 @@ class Keeper:
             self.stuck.append(cell.id)
             logger.error("actor %r does not let itself be cancelled: left behind", cell.id)
 
+    async def _flush(self, cell: Cell) -> None:
+        if cell.gate is None or self.durability is None:
+            return
+        try:
+            await asyncio.wait_for(self.durability.flush(cell), self._settings.stop_timeout)
+        except TimeoutError:
+            logger.error(
+                "durable actor %r stops, and its persistence has not answered for its last messages within %g s: "
+                "their senders are told that the outcome is unknown",
+                cell.id,
+                self._settings.stop_timeout,
+            )
+
     async def _say_goodbye(self, cell: Cell) -> None:
         try:
             await asyncio.wait_for(self._hook(cell, "post_stop"), self._settings.stop_timeout)
@@ -412,6 +444,8 @@ class Keeper:
         if cell.state == "stopped":
             return
         cancel_all(cell)
+        if cell.gate is not None and self.durability is not None:
+            self.durability.closed(cell)
         cell.close()
         self.cells.forget(cell)
         self._ending.pop(cell.id, None)
@@ -431,7 +465,8 @@ class Keeper:
             await self.move_out(child)
         cancel_all(cell)
         await self._say_goodbye(cell)
-        await self.let_go_of_state(cell)
+        if cell.gate is not None and self.durability is not None:
+            self.durability.closed(cell)
         cell.close_moved()
         self.cells.forget(cell)
         if cell.parent is not None and cell.parent.children:
@@ -466,10 +501,6 @@ class Keeper:
         if cell.state in ("stopping", "stopped"):
             raise NotRunningError(f"actor {cell.id!r} is stopping: it cannot schedule {message!r}")
         return Timer(self._exchange.loop, cell, delay, message, interval)
-
-
-async def nothing_to_keep(cell: Cell) -> None:
-    """Of a volatile actor."""
 
 
 def ancestors(cell: Cell) -> list[Cell]:

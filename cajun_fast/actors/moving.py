@@ -108,6 +108,18 @@ def freeze(cells: Iterable[Cell]) -> None:
             timer.hold()
 
 
+async def kept(keeper: Keeper, cells: Iterable[Cell], seconds: float) -> bool:
+    """Wait until all that the durable ones of them have handled is committed; False after so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            for cell in cells:
+                if cell.gate is not None and keeper.durability is not None:
+                    await keeper.durability.flush(cell)
+    except TimeoutError:
+        return False
+    return True
+
+
 def go_on(cells: Iterable[Cell], *, thaw: bool) -> None:
     """As if nothing had been; ``thaw`` False: somebody else will thaw what is frozen."""
     for cell in cells:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from cajun_fast._core.cell import Cell
 from cajun_fast._core.lane import Lane
 from cajun_fast.errors import ActorNotFoundError
 from cajun_fast.pid import Pid
@@ -34,6 +35,30 @@ class DeadLetterSink(Protocol):
 
     def record(self, target: str, message: Any, reason: str, sender: Pid | None = None) -> None:
         """Must not raise."""
+        ...
+
+
+class Durability(Protocol):
+    """Keeps the state of durable actors: cajun_fast/persistence/durability.py."""
+
+    def attach(self, cell: Cell) -> None:
+        """The cell was made; no message finds it yet."""
+        ...
+
+    async def restore(self, cell: Cell) -> None:
+        """Give its instance the state that stands; raises what prevents that."""
+        ...
+
+    def opened(self, cell: Cell) -> None:
+        """It has started."""
+        ...
+
+    async def flush(self, cell: Cell) -> None:
+        """Wait until what it has handled is kept."""
+        ...
+
+    def closed(self, cell: Cell) -> None:
+        """It is gone."""
         ...
 
 

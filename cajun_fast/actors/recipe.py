@@ -24,7 +24,7 @@ Receive = Callable[..., Any]
 class Kind:
     """What a class or function is, as an actor."""
 
-    __slots__ = ("__weakref__", "hooks", "is_async", "is_class", "name", "unbound")
+    __slots__ = ("__weakref__", "durable", "hooks", "is_async", "is_class", "name", "unbound")
 
     def __init__(self, target: Any) -> None:
         self.is_class = inspect.isclass(target)
@@ -35,7 +35,8 @@ class Kind:
         #: Whether receive may be called with the instance in front, so that no bound method needs to be kept.
         self.unbound = self.is_class and isinstance(receive, types.FunctionType)
         self.hooks = frozenset(name for name in HOOKS if self.is_class and overrides(target, name))
-        if self.is_class and getattr(target, "durable", False):
+        self.durable = self.is_class and bool(getattr(target, "durable", False))
+        if self.durable:
             check_durable(target)
 
 
@@ -59,19 +60,17 @@ def check_target(target: Any, receive: Any) -> None:
 
 
 def check_durable(target: type) -> None:
-    """Raises ConfigError for a durable class: one that cannot say its state, or any, for want of persistence.
-
-    A durable actor that silently began anew after a crash would break the one promise that its class makes.
-    """
-    missing = [name for name in ("get_state", "set_state") if not overrides(target, name)]
+    """Raises ConfigError for a durable class that cannot say its state."""
+    needed = ["get_state", "set_state", *(["apply"] if getattr(target, "journaled", False) else [])]
+    missing = [name for name in needed if not overrides(target, name)]
     if missing:
         raise ConfigError(
             f"class {target.__name__} is durable but has no {' and no '.join(missing)}: write them"
         )
-    raise ConfigError(
-        f"class {target.__name__} says durable = True, and this version has no persistence yet: its state would "
-        "be gone after a crash. Remove durable to run it as a volatile actor"
-    )
+    for name in ("state_version", "snapshot_every"):
+        value = getattr(target, name, 1)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ConfigError(f"class {target.__name__} has {name} = {value!r}: give a whole number from 1")
 
 
 def overrides(target: type, name: str) -> bool:

@@ -11,14 +11,16 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 from cajun_fast._core.cell import Cell
+from cajun_fast._core.durable import Ways
 from cajun_fast._core.instruments import Sampler
 from cajun_fast._core.lane import Exchange, running
+from cajun_fast._core.mail import Volatile
 from cajun_fast._core.turns import Dispatcher
 from cajun_fast.actors.dead_letters import DeadLetters
 from cajun_fast.actors.deaths import Deaths
 from cajun_fast.actors.groups import Group, Groups
 from cajun_fast.actors.lifecycle import Keeper, ancestors
-from cajun_fast.actors.ports import LocalRouter, Router
+from cajun_fast.actors.ports import Durability, LocalRouter, Router
 from cajun_fast.actors.settings import ActorSettings
 from cajun_fast.errors import NotRunningError, WrongThreadError
 from cajun_fast.pid import Pid
@@ -76,6 +78,8 @@ class ActorSystem:
             sampler=Sampler(settings.sample_budget),
             notes=settings.notes,
         )
+        exchange.ways = Ways(exchange, f"{self.node_id}#{self.ports.random.getrandbits(64):016x}")
+        exchange.volatile = Volatile(exchange)
         self._keeper = Keeper(exchange, settings, self.ports, SystemView(self))
         self.exchange = exchange
 
@@ -90,6 +94,7 @@ class ActorSystem:
         if stuck:
             logger.error("actors that would not stop: %s", ", ".join(sorted(set(stuck))))
         self.exchange.close()
+        self.exchange.ways.close()
         self._keeper.dispatcher.close()
 
     async def __aenter__(self) -> Self:
@@ -108,6 +113,15 @@ class ActorSystem:
     def dispatcher(self) -> Dispatcher:
         """Who gives the actors of this node their turns; a link's frame loop asks it when to stop."""
         return self._running.dispatcher
+
+    @property
+    def durability(self) -> Durability | None:
+        """What keeps the state of durable actors; without it they cannot be spawned."""
+        return self._running.durability
+
+    @durability.setter
+    def durability(self, durability: Durability) -> None:
+        self._running.durability = durability
 
     @property
     def _running(self) -> Keeper:
@@ -199,6 +213,10 @@ class ActorSystem:
         if end is not None:
             await asyncio.shield(end)
         return True
+
+    def stop_cell(self, cell: Cell) -> None:
+        """Begin to stop an actor, without waiting."""
+        self._running.stop(cell)
 
     def pid(self, actor_id: str) -> Pid:
         """A handle on the actor of that id; whether there is one is not checked."""

@@ -7,6 +7,7 @@ from cajun_fast.cluster.system import ClusterActorSystem
 from cajun_fast.config import ClusterConfig
 from cajun_fast.errors import ConfigError
 from cajun_fast.metadata.store import MetadataStore
+from cajun_fast.persistence import Persistence
 from cajun_fast.ports import Ports
 
 
@@ -20,6 +21,7 @@ class ClusterFactory:
         ports: Ports | None = None,
         store: MetadataStore | None = None,
         types: Registry | None = None,
+        persistence: Persistence | None = None,
     ) -> ClusterActorSystem:
         """A member that is not started yet: use it with ``async with``. See ClusterActorSystem for the
         arguments.
@@ -28,4 +30,4 @@ class ClusterFactory:
             raise ConfigError(
                 f"config={config!r:.100} is a {type(config).__name__}: give a ClusterConfig (call build())"
             )
-        return ClusterActorSystem(config, ports=ports, store=store, types=types)
+        return ClusterActorSystem(config, ports=ports, store=store, types=types, persistence=persistence)

@@ -19,6 +19,7 @@ from cajun_fast.cluster import settings
 from cajun_fast.cluster.deaths import ClusterDeaths, deaths_id
 from cajun_fast.cluster.detector import Detector, DetectorHooks
 from cajun_fast.cluster.directory import Directory, Standing
+from cajun_fast.cluster.durable import DurableActors
 from cajun_fast.cluster.events import EventLog
 from cajun_fast.cluster.failover import Failover
 from cajun_fast.cluster.fate import Fates
@@ -58,6 +59,7 @@ from cajun_fast.messaging.liveness import PeerState
 from cajun_fast.messaging.system import MessagingSystem
 from cajun_fast.metadata.keys import KeySpace
 from cajun_fast.metadata.store import MetadataStore
+from cajun_fast.persistence import Persistence
 from cajun_fast.ports import Address, Ports
 
 log = logging.getLogger("cajun_fast.cluster")
@@ -74,7 +76,13 @@ class Node:
     """See the module's laws."""
 
     def __init__(
-        self, config: ClusterConfig, ports: Ports, store: MetadataStore, types: Registry, version: str
+        self,
+        config: ClusterConfig,
+        ports: Ports,
+        store: MetadataStore,
+        types: Registry,
+        version: str,
+        persistence: Persistence | None = None,
     ) -> None:
         self.config = config
         self.ports = ports
@@ -93,6 +101,7 @@ class Node:
         self.unanswered = Unanswered(self)
         show_security(self)
         self.fates = Fates(self)
+        self.durable = DurableActors(self, persistence)
 
     def _backoff(self, first: float = 0.05, cap: float = 1.0) -> Backoff:
         return Backoff(self.ports.random, first, cap)
@@ -278,6 +287,7 @@ class Node:
         self.health.start()
         self.finder.start()
         self._tasks.start(self._report_load(), "load")
+        self._tasks.start(self.durable.look_after(), "durable")
         self.metrics.start()
 
     async def stop(self) -> None:
@@ -298,6 +308,7 @@ class Node:
             ("shards", self.sharding.stop),
             ("deaths", lambda: self.deaths.stop() if hasattr(self, "deaths") else no_work()),
             ("groups", lambda: self.groups.stop() if hasattr(self, "groups") else no_work()),
+            ("durable actors", self.durable.stop),
             ("registrations", self.registrar.stop),
             ("membership", self.membership.leave),
             ("health", self.health.stop),
@@ -371,6 +382,7 @@ class Node:
         self.inspector = await start_inspector(self)
         self.unanswered.start()
         self.fates.start()
+        await self.durable.start()
 
     async def _start_doors(self) -> None:
         """Death watch and groups: an actor each that hears from other nodes; nothing more until they are used."""

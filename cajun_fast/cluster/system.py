@@ -37,6 +37,7 @@ from cajun_fast.cluster.shards.ids import check_unsharded, is_sharded
 from cajun_fast.config import ClusterConfig, NodeAddress
 from cajun_fast.discovery.base import Discovery
 from cajun_fast.errors import (
+    ActorAlreadyExistsError,
     ActorNotFoundError,
     ConfigError,
     NodeUnavailableError,
@@ -47,6 +48,7 @@ from cajun_fast.messaging.hearts import SocketHearts
 from cajun_fast.messaging.liveness import Liveness
 from cajun_fast.messaging.network import SocketNetwork
 from cajun_fast.metadata.store import MetadataStore
+from cajun_fast.persistence import Persistence
 from cajun_fast.ports import Ports
 
 log = logging.getLogger("cajun_fast.cluster")
@@ -73,9 +75,10 @@ class ClusterActorSystem:
         ports: Ports | None = None,
         store: MetadataStore | None = None,
         types: Registry | None = None,
+        persistence: Persistence | None = None,
     ) -> None:
-        """``ports``: time, chance and network, where a test hands in its own. ``store``: instead of the
-        configured one.
+        """``ports``: time, chance and network, where a test hands in its own. ``store``, ``persistence``:
+        instead of the configured ones.
 
         Raises ConfigError for a store URL that nothing serves. Nothing is opened before ``start``.
         """
@@ -84,7 +87,12 @@ class ClusterActorSystem:
         self._types = types or registry
         self._life = Life.NEW
         self._node = Node(
-            config, self._ports, store or store_of(config, self._ports), self._types, _version()
+            config,
+            self._ports,
+            store or store_of(config, self._ports),
+            self._types,
+            _version(),
+            persistence,
         )
         self._new_id = random_ids(self._ports.random)
         self._stopped: asyncio.Future[None] | None = None
@@ -426,6 +434,19 @@ class ClusterActorSystem:
         ``context.subscribe(topic)``. Raises ConfigError for a bad name, NotRunningError.
         """
         return self._running.actors.group(topic)
+
+    async def delete_actor_state(self, actor_id: str) -> bool:
+        """Forget what is kept of a durable actor: whoever registers it again begins anew. False: there is nothing.
+
+        A stop keeps the state; this is the other thing. Raises ConfigError (no persistence here),
+        ActorAlreadyExistsError while the actor is registered anywhere, PersistenceUnavailableError.
+        """
+        node = self._running
+        check_id(actor_id)
+        standing = await node.locator.locate(actor_id, fresh=True)
+        if standing is not None:
+            raise ActorAlreadyExistsError(actor_id, standing.record.owner.node)
+        return await node.durable.forget(actor_id)
 
     def actor_ids(self) -> list[str]:
         """Ids of the actors of this node, without the engine's own."""

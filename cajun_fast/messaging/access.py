@@ -2,7 +2,8 @@
 
 Laws: pure. Without rules every peer may do everything; with rules, what no rule allows is refused. A peer has what all
 the rules that match its id allow together. What the engine's own actors do (`cajun:…`) counts as managing, but for
-starting actors, which is asked for by type. Decided once for each name on a link, never for each message.
+starting actors, which is asked for by type, and for notes of commits. Decided once for each name on a link, never for
+each message.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 from cajun_fast.access import AccessRule
 
 HOST = "cajun:host@"
+#: Takes notes of how far durable actors have come with what this node has sent them: whoever may be sent to may tell.
+NOTES = "cajun:durable@"
 ENGINE = "cajun:"
 
 
@@ -33,7 +36,7 @@ class Rights:
     def may_send(self, actor_id: str) -> bool:
         """Whether messages to that actor are let through, some of them at least."""
         if actor_id.startswith(ENGINE):
-            return self._manage or actor_id.startswith(HOST)
+            return self._manage or actor_id.startswith((HOST, NOTES))
         return bool(self._send(actor_id))
 
     def is_asked_each_time(self, actor_id: str) -> bool:

@@ -146,7 +146,7 @@ class Durable(HalfDurable):
         (42, "cannot be an actor"),
         (NoReceive, "no receive"),
         (HalfDurable, "no set_state"),
-        (Durable, "Remove durable"),
+        (Durable, "no persistence: set persistence"),
     ],
 )
 async def test_what_cannot_be_an_actor_is_refused(system: ActorSystem, wrong: Any, says: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,6 +31,38 @@ async def test_quickstart_on_etcd() -> None:
         pytest.skip(str(error))
     async with throwaway_etcd() as url:
         await asyncio.to_thread(run_quickstart, url)
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(120)
+def test_survive() -> None:
+    run_survive()
+
+
+@pytest.mark.etcd
+@pytest.mark.processes
+@pytest.mark.timeout(120)
+async def test_survive_on_etcd() -> None:
+    try:
+        etcd_binary()
+    except ConfigError as error:
+        pytest.skip(str(error))
+    async with throwaway_etcd() as url:
+        await asyncio.to_thread(run_survive, url)
+
+
+def run_survive(*store: str) -> None:
+    """It starts ``cajun-fast``, which stands beside the interpreter."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    done = subprocess.run(
+        [sys.executable, str(ACCEPTANCE / "survive.py"), *store],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        env={**os.environ, "PATH": path},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "survive: ok\n"
 
 
 def run_quickstart(store: str) -> None:

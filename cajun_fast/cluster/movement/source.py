@@ -205,6 +205,8 @@ class HandOff:
         world, record = self._world, self._standing.record
         self._frozen_at = world.exchange.loop.time()
         moving.freeze(self._cells)
+        if not await moving.kept(world.parts.actors.keeper, self._cells, world.settings.settle_timeout):
+            return Event.FAILED, "its persistence has not answered for what it has handled: try again"
         self._parked = {cell.id: world.exchange.take_delayed(cell.pid) for cell in self._cells}
         pieces = await world.packer.pack(self._cells, self._parked, record.type or "", record.arguments)
         self._data = luggage.encode(pieces)

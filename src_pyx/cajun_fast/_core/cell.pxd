@@ -27,7 +27,8 @@ from cajun_fast._core.context cimport Context
 from cajun_fast._core.instruments cimport Tally
 from cajun_fast._core.intake cimport Intake
 from cajun_fast._core.lane cimport Exchange, Pid
-from cajun_fast._core.ports cimport Replies
+from cajun_fast._core.instruments cimport Mark
+from cajun_fast._core.ports cimport Gate, Replies
 from cajun_fast._core.turns cimport Dispatcher
 
 cdef enum State:
@@ -53,11 +54,13 @@ cdef class Cell(Intake):
     cdef readonly uint64_t handled      # messages, those that failed among them
     cdef readonly uint64_t failed
     cdef readonly uint64_t busy_ns      # in sync handlers, while dispatcher.timing is on
+    cdef public Gate gate               # of a durable actor; None for all others
     cdef unsigned char phase            # a State
     cdef unsigned char closed           # takes nothing: by its phase, or because it is shut
     cdef unsigned char is_shut
     cdef unsigned char bare             # flags, a byte each: there are many cells
     cdef unsigned char is_async                 # receive is a coroutine function: its messages go to the pump at once
+    cdef unsigned char indirect                 # is_async, or durable: nothing is handled straight from a frame loop
     cdef unsigned char awake
     cdef unsigned char held                     # it takes messages and begins none: see hold
     cdef unsigned char pumping                  # a pump runs; under eager start before `task` is known
@@ -65,6 +68,9 @@ cdef class Cell(Intake):
     cdef int move(self, State phase) except -1
     cdef int take_in(self, object message, object sender, Replies replies, uint64_t tag, int64_t deadline,
                      bint direct) except -1
+    # A message of a durable actor, from its gate, with the mark that tells the gate of it. A Verdict.
+    cdef int admit(self, object message, object sender, Replies replies, uint64_t tag, int64_t deadline,
+                   Mark mark) except -1
     cdef PyObject* call(self, Context context) noexcept         # NULL: it raised, the error is set
     cdef int run(self, PyObject* lent) except -1
     cdef int settle(self, PyObject* lent, object value) except -1

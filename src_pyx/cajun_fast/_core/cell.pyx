@@ -9,9 +9,10 @@ import sys
 
 from cajun_fast._core.flight cimport FAILED, HANDLED
 from cajun_fast._core.instruments cimport Mark
+from cajun_fast._core.mail cimport Mail, Volatile
 from cajun_fast._core.lane cimport swap_running
 from cajun_fast._core.mailbox cimport ring_init, steal
-from cajun_fast._core.ports cimport EXPIRED, MOVING, NOT_HERE, TAKEN, TELL
+from cajun_fast._core.ports cimport DROPPED, DURABLE, EXPIRED, MOVING, NOT_HERE, TAKEN, TELL
 
 from cajun_fast._core import lane as _lane
 from cajun_fast.errors import ActorNotFoundError, CajunError
@@ -68,7 +69,7 @@ cdef class Cell(Intake):
         self.parent = parent
         self.awake = True
         ring_init(&self.ring, recipe.mailbox_capacity, recipe.mailbox_policy)
-        self.is_async = recipe.is_async
+        self.is_async = self.indirect = recipe.is_async
         dispatcher.exchange.async_actors += self.is_async
         self.tally = dispatcher.tally("cajun" if pid.lane.target.startswith("cajun:") else recipe.kind.name)
         self.tally.actors += 1
@@ -102,7 +103,7 @@ cdef class Cell(Intake):
             return MOVING if self.phase <= FROZEN else NOT_HERE
         if deadline and <int64_t> self.dispatcher.clock() >= deadline:
             return EXPIRED
-        if not direct or self.awake or self.is_async:
+        if not direct or self.awake or self.indirect:
             return self.take_in(message, sender, replies, tag, deadline, direct)
         self.awake = True
         lent = lend(self.dispatcher)
@@ -124,13 +125,53 @@ cdef class Cell(Intake):
     cdef int take_in(self, object message, object sender, Replies replies, uint64_t tag, int64_t deadline,
                      bint direct) except -1:
         """Into the mailbox, and see to it that somebody looks there."""
-        cdef int verdict = self.keep(message, sender, replies, tag, deadline, direct)
+        cdef int verdict
+        if self.gate is not None:
+            return DURABLE
+        verdict = self.keep(message, sender, replies, tag, deadline, direct)
         if verdict == TAKEN and not self.awake:
             self.awake = True
             if direct:
                 self.turn()
             else:
                 self.dispatcher.enqueue(self)
+        return verdict
+
+    cdef int let_mail_go(self, object mail, str reason) except -1:
+        return self.gate.let_go(mail, reason)
+
+    cdef bint is_durable(self) noexcept:
+        return self.gate is not None
+
+    cpdef call_when_room(self, object listener):
+        """``listener.on_room()`` is called, once, when there is room again: in the mailbox, or before the commit."""
+        if self.gate is not None and (<object> self.gate).is_full:
+            (<object> self.gate).call_when_room(listener)
+        else:
+            Intake.call_when_room(self, listener)
+
+    cpdef bint has_room(self):
+        """Whether one more message would be taken."""
+        return Intake.has_room(self) and (self.gate is None or not (<object> self.gate).is_full)
+
+    cdef int deliver_numbered(self, object mail) except -1:
+        cdef Mail numbered = <Mail>mail
+        if self.phase > RESTARTING:
+            if self.phase == FROZEN or (self.phase == STOPPING and self.gate is not None):
+                return MOVING           # a durable one stops with a commit: who waits for that hears of it first
+            return NOT_HERE
+        if self.gate is not None:
+            return self.gate.admit(numbered)
+        return (<Volatile>self.dispatcher.exchange.volatile).take(self, numbered)
+
+    cdef int admit(self, object message, object sender, Replies replies, uint64_t tag, int64_t deadline,
+                   Mark mark) except -1:
+        self.dispatcher.exchange.mark = mark
+        cdef int verdict = self.keep(message, sender, replies, tag, deadline, True)
+        self.dispatcher.exchange.mark = None
+        if verdict == TAKEN and not self.awake:
+            self.awake = True
+            self.dispatcher.enqueue(self)
         return verdict
 
     # ---- Messages out ------------------------------------------------------------------------------------------------
@@ -208,12 +249,16 @@ cdef class Cell(Intake):
 
     cdef int begin_mark(self, Context context) except -1:
         context.mark.begun = <int64_t> self.dispatcher.clock()
+        if context.mark.mail is not None:
+            self.gate.begin(context.mark.mail)
         return 0
 
     cdef int end_mark(self, Context context, object error) except -1:
         cdef Mark mark = context.mark
         cdef int64_t now = <int64_t> self.dispatcher.clock()
         context.mark = None
+        if mark.mail is not None:
+            self.gate.handled(mark.mail, error)
         if mark.weight:
             self.tally.latency.add(now - mark.at, mark.weight)
             self.tally.handling.add(now - mark.begun, mark.weight)

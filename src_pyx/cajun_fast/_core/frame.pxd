@@ -38,6 +38,7 @@ cdef enum RecordFlag:
     WITH_TAG = 0x08                 # option: u64
     WITH_DEADLINE = 0x10            # option: milliseconds left u32
     WITH_ORIGIN = 0x20              # option: name u32 of the node that asked
+    NUMBERED = 0x40                 # for its target: the payload begins with a header of its own, see mail.pxd
     IN_BULK = 0x80                  # the payload is the u32 id of a finished transfer
 
 cdef struct Header:

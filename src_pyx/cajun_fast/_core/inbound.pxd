@@ -57,6 +57,7 @@ cdef class Inbound:
     cdef int on_answer(self, Record *record) except -1
     cdef int on_late_news(self, bint large) except -1
     cdef object decode(self, Serializer serializer, Record *record)
+    cdef object open_mail(self, Record *record)     # of a numbered message
     cdef int on_name(self, Record *record) except -1
     cdef int refuse(self, InName name, uint64_t seq, int verdict) except -1
     cdef int confirm(self, uint64_t seq) except -1

@@ -4,13 +4,14 @@ from cpython.bytearray cimport PyByteArray_AS_STRING
 
 from cajun_fast._core.codec cimport Codec
 from cajun_fast._core.frame cimport (
-    IN_BULK, WITH_DEADLINE, WITH_ORIGIN, WITH_SENDER, Record, get_record,
+    IN_BULK, NUMBERED, WITH_DEADLINE, WITH_ORIGIN, WITH_SENDER, Record, get_record,
 )
 from cajun_fast._core.flight cimport ARRIVED, TURNED_AWAY
 from cajun_fast._core.instruments cimport Mark
 from cajun_fast._core.ports cimport (
-    ASK, DROPPED, FAULT, FORBIDDEN, FULL, MOVING, NAME, NOT_HERE, REPLY, TAKEN, TELL, TOO_LARGE, UNREADABLE, VOID, Inbox, Replies,
+    ASK, DROPPED, DURABLE, FAULT, FORBIDDEN, FULL, MOVING, NAME, NOT_HERE, REPLY, TAKEN, TELL, TOO_LARGE, UNREADABLE, VOID, Inbox, Replies,
 )
+from cajun_fast._core.mail cimport Mail, parse_mail
 from cajun_fast._core.names cimport ID_MOST, NAMES_MOST
 from cajun_fast._core.wire cimport load_le32
 
@@ -106,13 +107,16 @@ cdef class Inbound:
             if name.inbox is None:
                 return self.refuse_unread(record, name, NOT_HERE)
         try:
-            message = self.decode(self.serializer, record)
+            if record.flags & NUMBERED:
+                message = self.open_mail(record)
+            else:
+                message = self.decode(self.serializer, record)
         except MessageTooLargeError:
             return self.refuse(name, seq, TOO_LARGE)
         except SerializationError as error:
             self.ports.unreadable(name.id, error)
             return self.refuse(name, seq, UNREADABLE)
-        if name.right == SOME and not self.ports.may_say(name.id, message):
+        if name.right == SOME and not self.ports.may_say(name.id, said(record, message)):
             return self.refuse(name, seq, FORBIDDEN)
         verdict = self.deliver_safely(record, name, message)
         if verdict == NOT_HERE:             # stopped since; there may be a new one
@@ -156,6 +160,8 @@ cdef class Inbound:
             replies = self.replies
             if record.flags & WITH_ORIGIN:
                 replies = self.ports.replies_for(self.name(record.origin).id)
+        if record.flags & NUMBERED:
+            return name.inbox.deliver_numbered(addressed(<Mail>message, sender, replies, record))
         if self.exchange.sampler.picks(self.frame_seq):
             return self.exchange.deliver_marked(
                 self.mark(record), name.inbox, message, sender, replies, record.tag, deadline, True)
@@ -182,6 +188,18 @@ cdef class Inbound:
         message = serializer.decode_from(<unsigned char *>PyByteArray_AS_STRING(payload), len(payload))
         self.transfers.give_back(payload)
         return message
+
+    cdef object open_mail(self, Record *record):
+        cdef bytearray payload
+        cdef Mail mail
+        if not record.flags & IN_BULK:
+            return parse_mail(record.payload, record.size, self.serializer, self.exchange)
+        payload = self.transfers.claim(transfer_of(record))
+        if payload is None:
+            raise ProtocolError("a record names a transfer that is not finished")
+        mail = parse_mail(<unsigned char *>PyByteArray_AS_STRING(payload), len(payload), self.serializer, self.exchange)
+        self.transfers.give_back(payload)
+        return mail
 
     cdef int on_answer(self, Record *record) except -1:
         try:
@@ -227,7 +245,7 @@ cdef class Inbound:
         hint = None
         if verdict == NOT_HERE or verdict == MOVING:
             hint = self.ports.new_home(name.id)
-        if verdict == NOT_HERE or verdict == MOVING or verdict == FULL:
+        if verdict == NOT_HERE or verdict == MOVING or verdict == FULL or verdict == DURABLE:
             if verdict == FULL and not name.refusing:
                 name.inbox.call_when_room(RoomNotice(self.link, name.id))
             name.refusing = verdict
@@ -238,12 +256,24 @@ cdef class Inbound:
         """The peer has settled every refusal up to ``seq``: nothing that was sent behind one of them is on its way."""
         cdef InName name
         for _, verdict, _, id in self.seen.confirm(seq):
-            if verdict != NOT_HERE and verdict != MOVING and verdict != FULL:
+            if verdict != NOT_HERE and verdict != MOVING and verdict != FULL and verdict != DURABLE:
                 continue                    # a final one: a later refusal of the same actor may still stand
             name = self.refusing.pop(id, None)
             if name is not None:
                 name.refusing = 0
         return 0
+
+
+cdef object said(Record *record, object message):
+    """What a message says, numbered or not."""
+    return (<Mail>message).message if record.flags & NUMBERED else message
+
+
+cdef Mail addressed(Mail mail, Pid sender, Replies replies, Record *record):
+    mail.sender = sender
+    mail.replies = replies
+    mail.tag = record.tag if record.kind == ASK else 0
+    return mail
 
 
 cdef inline uint32_t transfer_of(Record *record) except? 0:

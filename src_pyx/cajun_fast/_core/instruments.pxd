@@ -68,6 +68,7 @@ cdef class Mark:
     cdef readonly uint64_t stream, sequence
     cdef readonly bytes trace           # W3C trace context, 25 bytes, or None
     cdef public object span             # the tracer's own
+    cdef object mail                    # of a durable actor: its gate is told of begin and end; None for all others
 
 @cython.final
 cdef class Sampler:

@@ -28,6 +28,7 @@ cdef class Intake(Resident):
                   bint direct) except -1
     cdef int refuse(self, object message, object sender, Replies replies, uint64_t tag, bint direct) except -1
     cdef int let_go(self, Entry* entry, str reason, object error) except -1
+    cdef int let_mail_go(self, object mail, str reason) except -1
     cdef int end_all(self, str reason, object error) except -1
     # The oldest message that is still good, into `context`; False when none waits.
     cdef bint take(self, Context context) except -1

@@ -98,6 +98,10 @@ cdef class Intake(Resident):
         extra = steal(entry.extra) if entry.extra != NULL else None
         if type(extra) is Dated:
             self.note_dropped(<Dated> extra)
+        if type(extra) is Dated and (<Dated> extra).mark is not None and (<Dated> extra).mark.mail is not None:
+            self.let_mail_go((<Dated> extra).mark.mail, reason)
+            if reason == "stopped":         # whoever numbered it keeps it, and finds out for himself
+                return 0
         if entry.tag:
             (<Replies> (<Dated> extra).replies if type(extra) is Dated else <Replies> extra).fault(entry.tag, error)
         else:
@@ -111,6 +115,10 @@ cdef class Intake(Resident):
             return 0
         return exchange.losses.note(
             LET_GO, 0, mark.node, mark.stream, mark.sequence, self.pid.lane.target, exchange.now)
+
+    cdef int let_mail_go(self, object mail, str reason) except -1:
+        """A message of a durable actor will not be handled."""
+        return 0
 
     cpdef call_when_room(self, object listener):
         """``listener.on_room()`` is called, once, when the mailbox has drained to half or the actor stops."""

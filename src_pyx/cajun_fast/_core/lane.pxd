@@ -49,6 +49,9 @@ cdef class Exchange:
     cdef set dated                      # lanes in which a message with a deadline waits
     cdef readonly set waiting_lanes     # lanes in which anything waits
     cdef public int async_actors        # cells that run coroutines; at 0 the context variable is not asked
+    cdef public object ways             # Ways (durable.pxd): how durable actors are told; None: they cannot be
+    cdef public object volatile         # Volatile (mail.pxd): numbers that other actors have seen
+    cdef public dict gates              # id -> Gate of the durable actors here; None while there are none
     cdef readonly Sampler sampler
     cdef readonly Flight flight, losses # what happened to the messages that are measured; to all that did not arrive
     cdef Mark mark                      # of the message that is being handed over: a parameter that few have
@@ -92,6 +95,7 @@ cdef class Lane:
     cdef bint refused_full              # its mailbox was full: it waits for the peer's ROOM, and for nothing else
     cdef bint flushing                  # `flush` is on the stack
     cdef object listeners               # futures of ready(); None when empty
+    cdef readonly object way            # Way (durable.pxd), once the actor has shown to be durable; None for all others
 
     cdef int submit(self, int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
                     int64_t deadline, object waiter, bint encoded) except -1
@@ -109,6 +113,7 @@ cdef class Lane:
     cdef int begin_wait(self) except -1
     cdef int end_wait(self) except -1
     cdef int wake_listeners(self) except -1
+    cdef int find_again(self) except -1
     cdef int take_back(self, Waiting item, int verdict, object hint) except -1
     cdef int returned_all(self, bint refused) except -1
     cdef int expire(self, int64_t now) except -1

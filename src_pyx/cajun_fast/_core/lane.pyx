@@ -13,15 +13,16 @@ from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 
 from cajun_fast._core.flight cimport Flight
+from cajun_fast._core.frame cimport NUMBERED
 from cajun_fast._core.instruments cimport Mark, Sampler
 from cajun_fast._core.locations cimport Location
 from cajun_fast._core.mailbox cimport steal
 from cajun_fast._core.ports cimport (
-    ASK, DROPPED, EXPIRED, FULL, GONE, MOVING, NOT_HERE, TAKEN, TELL, Carrier, Inbox, Replies,
+    ASK, DROPPED, DURABLE, EXPIRED, FULL, GONE, MOVING, NOT_HERE, TAKEN, TELL, Carrier, Gate, Inbox, Replies,
 )
 
 from cajun_fast.errors import (
-    ActorNotFoundError, BackpressureError, CajunError, MailboxFullError, MessageExpiredError, NotRunningError,
+    ActorNotFoundError, BackpressureError, CajunError, DeliveryError, MailboxFullError, MessageExpiredError, NotRunningError,
     WrongThreadError,
 )
 
@@ -113,7 +114,9 @@ cdef class Exchange:
             lane = Lane.__new__(Lane)
             lane.exchange = self
             lane.target = actor_id
-            lane.inbox = self.inboxes.get(actor_id)
+            inbox = self.inboxes.get(actor_id)
+            if inbox is None or not (<Inbox>inbox).is_durable():    # to a durable one the router leads
+                lane.inbox = inbox
             self._lanes[actor_id] = lane
         return lane
 
@@ -138,6 +141,8 @@ cdef class Exchange:
         lane = self._lanes.get(actor_id)
         if lane is not None:
             (<Lane>lane).inbox = None
+            if (<Lane>lane).way is not None and not (<Lane>lane).way.takes_all:     # else its gate does so, in time
+                (<Lane>lane).way.on_closed()
 
     cpdef Inbox find_inbox(self, str actor_id):
         """The inbox of an actor of this node; one that begins with its first message is started. Else None."""
@@ -408,21 +413,37 @@ cdef class Lane:
 
     def bind_inbox(self, Inbox inbox):
         """The actor lives here: what waits goes in, in order."""
+        if inbox.is_durable() and self.exchange.ways is not None:
+            self.way = self.exchange.ways.way(self)
+            self.leave()
+            self.inbox = None
+            self.carrier = self.way
+            self.resolving = False
+            self.refusals = 0
+            self.way.bind_local(inbox)
+            self.flush()
+            return
         self.leave()
         self.inbox = inbox
         self.resolving = self.refused_full = False
         self.refusals = 0
+        if self.way is not None:
+            self.way.bind_local(inbox)
         self.flush()
 
     def bind_carrier(self, Carrier carrier, Location location=None, int64_t expires=0x7FFFFFFFFFFFFFFF):
         """The actor lives at the other end of ``carrier``; what waits goes out, in order. What is on its way by
         another carrier has its verdict first."""
-        if self.carrier is not None and self.carrier is not carrier:
+        if self.carrier is not None and self.carrier is not carrier and (self.way is None or not self.way.takes_all):
             self.leave()
         self.carrier = carrier
         self.location = location
         self.expires = expires
         self.resolving = self.refused_full = False
+        if self.way is not None:
+            if self.way.takes_all:
+                self.carrier = self.way
+            self.way.bind(carrier)
         self.flush()
 
     def unbind(self):
@@ -439,10 +460,15 @@ cdef class Lane:
         for item in items:
             self.count_bytes(<Waiting>item, -1)
             self.end(<Waiting>item, error)
+        if self.way is not None:
+            self.way.fail(error)
         self.wake_listeners()
 
     cdef int end(self, Waiting item, object error) except -1:
         told = False
+        if item.guarantee & NUMBERED:
+            self.way.on_final(item.message, error)
+            return 0
         if item.waiter is not None:
             if not item.waiter.done():
                 item.waiter.set_exception(error)
@@ -464,8 +490,16 @@ cdef class Lane:
         if self.returned is None:
             self.returned = []
         self.begin_wait()
-        self.count_bytes(item, 1)
-        self.returned.append(item)
+        if verdict == DURABLE:
+            if self.exchange.ways is None:
+                return self.end(item, DeliveryError(
+                    f"actor {self.target!r} is durable, and this system cannot number messages for it", self.target))
+            self.way = self.exchange.ways.way(self)
+        if item.guarantee & NUMBERED:
+            self.way.on_refused(item.message)
+        else:
+            self.count_bytes(item, 1)
+            self.returned.append(item)
         self.moving = verdict == MOVING
         if hint is not None:
             self.hint = hint
@@ -492,6 +526,11 @@ cdef class Lane:
         else:
             self.find()
 
+    cdef int find_again(self) except -1:
+        """The way to a durable actor is lost, or it was never found: ask the router, whether or not anything waits."""
+        self.begin_wait()
+        return self.find()
+
     cdef int flush(self) except -1:
         """What waits goes, in order, as far as there is room. Called from within itself it does nothing."""
         if self.returned is not None or self.flushing:
@@ -513,7 +552,7 @@ cdef class Lane:
                 return 0
             if verdict == FULL:
                 return self.await_room()
-            if verdict == GONE or verdict == NOT_HERE or verdict == MOVING:
+            if verdict == GONE or verdict == NOT_HERE or verdict == MOVING or verdict == DURABLE:
                 return self.find()
             self.waiting.popleft()
             self.count_bytes(item, -1)
@@ -541,6 +580,8 @@ cdef class Lane:
         """There is room again where there was none. One that waits for the ROOM of a mailbox is not meant: to look for a
         way then would send all of it there and back."""
         if not self.refused_full:
+            if self.way is not None:
+                self.way.on_room()
             self.flush()
 
     cdef int expire(self, int64_t now) except -1:
@@ -612,6 +653,12 @@ cdef int64_t deadline_of(Exchange exchange, object seconds) except -1:
     return <int64_t>exchange.clock() + <int64_t>(seconds * 1e9)
 
 
+cdef bint held(Exchange exchange, Pid sender, Lane lane, object message, int guarantee) except -1:
+    """Whether the message waits for the commit of the durable actor whose handler tells it."""
+    cdef Gate gate = <Gate>exchange.gates.get(sender.lane.target)
+    return gate is not None and gate.hold(lane, message, guarantee)
+
+
 cdef class Pid:
     """A handle on an actor: its id, wherever it lives. Equal and hashed by id; may be sent inside messages."""
 
@@ -647,7 +694,10 @@ cdef class Pid:
             if not delay >= 0:
                 raise ValueError(f"a delay is a number of seconds, 0 or more: got {delay!r}")
             return exchange.tell_later(self, message, delay, number, running_actor(exchange))
-        lane.submit(TELL, message, number, running_actor(exchange), 0, None,
+        cdef Pid sender = running_actor(exchange)
+        if exchange.gates is not None and sender is not None and held(exchange, sender, lane, message, number):
+            return
+        lane.submit(TELL, message, number, sender, 0, None,
                     0 if deadline is None else deadline_of(exchange, deadline), None, False)
 
     def tell_threadsafe(self, message, *, guarantee=None):
@@ -667,8 +717,12 @@ cdef class Pid:
         cdef Exchange exchange = self.lane.exchange
         exchange.check()
         future = exchange.loop.create_future()
-        self.lane.submit(TELL, message, guarantee_of(exchange, guarantee), running_actor(exchange), 0, None,
-                         deadline_of(exchange, deadline), future, False)
+        cdef Pid sender = running_actor(exchange)
+        cdef int number = guarantee_of(exchange, guarantee)
+        if exchange.gates is not None and sender is not None and held(exchange, sender, self.lane, message, number):
+            future.set_result(None)
+            return future
+        self.lane.submit(TELL, message, number, sender, 0, None, deadline_of(exchange, deadline), future, False)
         return future
 
     def ask(self, message, *, timeout=5.0, guarantee=None):

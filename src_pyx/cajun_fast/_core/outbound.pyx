@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 
 from cajun_fast._core.bulk cimport Outgoing
 from cajun_fast._core.frame cimport (
-    ACK, FRAME_FULL, FRAME_HEADER, GUARANTEE, IN_BULK, RECORD_HEADER, RECORD_MOST, WITH_DEADLINE, WITH_ORIGIN,
+    ACK, FRAME_FULL, FRAME_HEADER, GUARANTEE, IN_BULK, NUMBERED, RECORD_HEADER, RECORD_MOST, WITH_DEADLINE, WITH_ORIGIN,
     WITH_SENDER, WITH_TAG, options_size, put_header,
 )
 from cajun_fast._core.flight cimport SENT
@@ -136,7 +136,7 @@ cdef class Outbound(Carrier):
             return GONE
         if self.window.retained >= self.window.limit or (self.bulk_is_full() and self.is_large(lane, message)):
             return FULL
-        if self.refusal is not None and (kind == ASK or guarantee == 0):
+        if self.refusal is not None and (kind == ASK or guarantee == 0) and not guarantee & NUMBERED:
             raise self.refusal((<Lane>lane).target)
         trial = <Trial>self.trials.get(lane) if self.trials else None
         if trial is not None and trial.left == 0:
@@ -157,7 +157,7 @@ cdef class Outbound(Carrier):
             trial.left -= 1
             if trial.left == 0:
                 self.spent[lane] = trial
-        if kind == ASK and asker is None:
+        if kind == ASK and asker is None and not guarantee & NUMBERED:
             self.exchange.asks.set_carrier(tag, self)
         return TAKEN
 

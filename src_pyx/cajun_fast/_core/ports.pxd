@@ -20,6 +20,7 @@ cdef enum Verdict:
     EXPIRED = 7     # its deadline passed
     FORBIDDEN = 8   # the peer may not do this
     TOO_LARGE = 9   # over the largest message that is taken here
+    DURABLE = 10    # the actor is durable: what is for it must be numbered for it (durable.pxd), then it is taken
 
 cdef enum Kind:
     NAME = 0        # unnumbered: binds a link name to an actor id
@@ -46,6 +47,20 @@ cdef class Inbox:
     # After a FULL: call `listener.on_room()` once, soon after there is room again (Cell: drained to half).
     cpdef call_when_room(self, object listener)
     cpdef bint has_room(self)
+
+    # A message that is numbered for this actor (a Mail, see mail.pxd). Returns a Verdict.
+    cdef int deliver_numbered(self, object mail) except -1
+    # Whether only what is numbered for it is taken here.
+    cdef bint is_durable(self) noexcept
+
+# What stands between a durable actor and the rest: gate.pxd. Cells call it; `mail` is a Mail.
+cdef class Gate:
+    cdef int admit(self, object mail) except -1                     # a Verdict
+    cdef int begin(self, object mail) except -1                     # its handler begins
+    cdef int handled(self, object mail, object error) except -1     # its handler has ended, with an error or None
+    cdef int let_go(self, object mail, str reason) except -1        # it leaves the mailbox unhandled
+    # The handler that runs tells something: True if that waits for the commit.
+    cdef bint hold(self, object lane, object message, int guarantee) except -1
 
 cdef class Carrier:
     cdef readonly str peer              # id of the node at the other end

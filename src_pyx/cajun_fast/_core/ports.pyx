@@ -39,6 +39,31 @@ cdef class Inbox:
         """Whether a message would be taken now."""
         return True
 
+    cdef int deliver_numbered(self, object mail) except -1:
+        raise NotImplementedError
+
+    cdef bint is_durable(self) noexcept:
+        return False
+
+
+cdef class Gate:
+    """What stands between a durable actor and the rest."""
+
+    cdef int admit(self, object mail) except -1:
+        raise NotImplementedError
+
+    cdef int begin(self, object mail) except -1:
+        raise NotImplementedError
+
+    cdef int handled(self, object mail, object error) except -1:
+        raise NotImplementedError
+
+    cdef int let_go(self, object mail, str reason) except -1:
+        raise NotImplementedError
+
+    cdef bint hold(self, object lane, object message, int guarantee) except -1:
+        raise NotImplementedError
+
 
 cdef class Carrier:
     """A way to another node."""

@@ -2,12 +2,12 @@
 
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 
-from cajun_fast._core.frame cimport GUARANTEE, IN_BULK, WITH_DEADLINE, get_record
+from cajun_fast._core.frame cimport GUARANTEE, IN_BULK, NUMBERED, WITH_DEADLINE, get_record
 from cajun_fast._core.flight cimport CAME_BACK, UNKNOWN, UNSEEN, VOIDED
 from cajun_fast._core.lane cimport waiting_of
 from cajun_fast._core.outbound cimport Trial
 from cajun_fast._core.outbuf cimport Slab
-from cajun_fast._core.ports cimport ASK, EXPIRED, FORBIDDEN, FULL, TELL, TOO_LARGE, UNREADABLE, VOID, Replies
+from cajun_fast._core.ports cimport ASK, DURABLE, EXPIRED, FORBIDDEN, FULL, TELL, TOO_LARGE, UNREADABLE, VOID, Replies
 from cajun_fast._core.wire cimport load_le32, load_le64
 from cajun_fast._core.window cimport next_record
 
@@ -141,7 +141,7 @@ cdef class Settling(Outbound):
             payload = self.bulk.kept[load_le32(record.payload)]
         else:
             payload = record.payload[:record.size]
-        return waiting_of(record.kind, payload, record.flags & GUARANTEE,
+        return waiting_of(record.kind, payload, record.flags & (GUARANTEE | NUMBERED),
                           (<Lane>self.names.lanes[record.sender]).pid() if record.sender else None,
                           record.tag, replies, self.deadlines.get(seq, 0), self.take_waiter(seq), True)
 
@@ -194,8 +194,10 @@ cdef class Settling(Outbound):
     cdef int release(self, Lane lane, Rerouting state) except -1:
         room = lane.target in self.early
         self.early.discard(lane.target)
-        lane.returned_all(state.first != 0)
-        if state.verdict != FULL or lane.inbox is not None:
+        lane.returned_all(state.first != 0 and state.verdict != DURABLE)
+        if state.verdict == DURABLE and lane.way is not None and lane.inbox is None:
+            lane.bind_carrier(self, lane.location, lane.expires)    # it is there: only, it wants numbers
+        elif state.verdict != FULL or lane.inbox is not None:
             lane.look_again()
         elif room:
             return self.retry(lane)
@@ -334,6 +336,8 @@ cdef class Settling(Outbound):
             while next_record(slab, &at, &body_end, &seq, &record, &size, &numbered):
                 if not numbered or seq <= flushed or not get_record(record, size, &parts) or parts.target == 0:
                     continue
+                if parts.flags & NUMBERED:
+                    continue            # whoever numbered it keeps it, whatever becomes of this link
                 target = (<Lane>self.names.lanes[parts.target]).target
                 if make_error is not None:
                     if parts.kind == ASK and not parts.origin:
@@ -393,6 +397,8 @@ cdef class Settling(Outbound):
             if lane.returned is not None:
                 lane.returned_all(False)
             lane.look_again()
+        if self.exchange.ways is not None:
+            self.exchange.ways.on_link_ended(self)
 
     def unknown(self, str target):
         """The error for a message whose fate died with the peer."""
@@ -430,7 +436,7 @@ cdef class Settling(Outbound):
             was_sent = False
         item = self.waiting_from(record, seq)
         self.note(UNKNOWN if was_sent else UNSEEN, 0, seq, lane)
-        if not was_sent or item.guarantee == 1:
+        if not was_sent or item.guarantee == 1 or item.guarantee & NUMBERED:
             return self.unsent(lane, item)
         if item.kind == TELL or item.origin is not self.exchange.asks:
             return lane.end(item, self.unknown(lane.target))
