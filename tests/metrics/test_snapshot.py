@@ -181,3 +181,16 @@ async def test_numbers_of_a_stopped_system_are_refused(member: Member) -> None:
         metrics.snapshot()
     with pytest.raises(cf.NotRunningError):
         _ = a.metrics
+
+
+async def test_a_node_that_only_sends_measures_less_when_it_sends_much(member: Member) -> None:
+    a, b = await member("a"), await member("b")
+    await a.register(Counter, "counter")
+    there = b.pid("counter")
+    await there.ask(1)
+    before = b.exchange.flight.noted
+    for _ in range(20_000):
+        await there.ready()
+        there.tell(1)
+    await there.ask(1)
+    assert b.exchange.flight.noted - before < 10_000

@@ -15,6 +15,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 cdef enum:
     SUB_BITS = 5                        # 32 buckets to each doubling
     VALUE_BITS = 43                     # larger values (2.4 hours in ns) count into the last bucket
+    EVERY_MOST = 1 << 20                # the sparsest sample
     BUCKETS = (VALUE_BITS - SUB_BITS + 1) << SUB_BITS
 
 cdef extern from *:
@@ -86,6 +87,13 @@ cdef class Sampler:
     # The same by its number on a link: both ends measure the same messages, as far as the busier one measures.
     cdef inline bint picks(self, uint64_t sequence) noexcept:
         return (sequence * <uint64_t>0x9E3779B97F4A7C15 >> 40 & (self.every - 1)) == 0
+
+    # One more is measured; where the budget is used up, only every second of them is from now on.
+    cdef inline void spend(self) noexcept:
+        self.taken += 1
+        if self.taken >= self.budget and self.every < EVERY_MOST:
+            self.every *= 2
+            self.taken = 0
 
     cdef Mark take(self, int64_t now)   # None where it is off
 

@@ -2,9 +2,6 @@
 
 from libc.string cimport memset
 
-cdef enum:
-    EVERY_MOST = 1 << 20
-
 
 def bucket_top(int index):
     """The largest value that falls into bucket ``index``."""
@@ -65,10 +62,7 @@ cdef class Sampler:
             return None
         mark = mark_at(now)
         mark.weight = self.every
-        self.taken += 1
-        if self.taken >= self.budget and self.every < EVERY_MOST:
-            self.every *= 2
-            self.taken = 0
+        self.spend()
         self.step = self.step * 1664525 + 1013904223
         self.left = 1 + (self.step >> 11) % (2 * self.every - 1)
         return mark

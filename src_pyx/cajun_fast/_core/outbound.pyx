@@ -226,6 +226,7 @@ cdef class Outbound(Carrier):
             self.sent[flags & GUARANTEE] += 1
             self.told = seq
             if self.exchange.sampler.picks(seq):
+                self.exchange.sampler.spend()
                 self.exchange.flight.note(SENT, 0, None, self.stream, seq, lane.target, self.exchange.now)
         else:
             self.sent[3] += 1
