@@ -294,14 +294,21 @@ class ClusterRouter:
     ) -> None:
         if lane.moving:
             await self._wait_for_move(lane, waited, owner, seconds)
-        elif waited >= self._patience.start_timeout:
+        elif waited >= self._start_timeout(lane):
             raise ActorNotFoundError(
                 f"actor {lane.target!r} is claimed by node {owner.node!r} but did not start there within "
-                f"{self._patience.start_timeout:g} s",
+                f"{self._start_timeout(lane):g} s",
                 lane.target,
             )
         else:
             await asyncio.sleep(seconds)
+
+    def _start_timeout(self, lane: Lane) -> float:
+        """A durable actor starts with its state: its store, or its next owner if this one is lost, may take a while."""
+        patience = self._patience
+        if lane.way is not None and lane.way.takes_all:
+            return max(patience.start_timeout, patience.rehost_timeout)
+        return patience.start_timeout
 
     async def _wait_for_move(self, lane: Lane, waited: float, owner: Owner, seconds: float) -> None:
         if waited >= self._patience.rehost_timeout:

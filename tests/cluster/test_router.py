@@ -32,6 +32,7 @@ class FakeLane:
         self.target, self.refusals, self.hint = target, refusals, hint
         self.inbox: Any = None
         self.moving = False
+        self.way: Any = None
         self.location: Any = None
         self.expires = 0
         self.story: list[str] = []

@@ -400,7 +400,7 @@ cdef class Way(Carrier):
                 if stream.before is not None and not stream.before.entries:
                     stream.before = None
                     self.push(stream)
-                if stream is not self.own and not stream.entries and stream.outbox.name != name:
+                if stream is not self.own and not stream.entries:     # its outbox numbers what comes next
                     del self.streams[name]
         if not self.kept:
             self.ways.active.pop(self.lane.target, None)
