@@ -4,6 +4,7 @@ and every failure is told."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pytest
 from hypothesis import settings
@@ -593,6 +594,36 @@ def test_a_change_of_the_way_alone_is_no_refusal(world):
     assert numbers(world, "x0") == [0, 1]
 
 
+def test_a_change_of_the_way_waits_for_what_is_on_the_old_one(world):
+    world.connect("b"), world.connect("c")
+    world.send("x0")
+    world.route()
+    world.settle_actor("x0", "c")
+    world.a.exchange.lane("x0").unbind()
+    world.send("x0")
+    while world.route():
+        pass
+    world.pipes["c"].move(0)  # what went that way would be there first
+    world.drain()
+    assert numbers(world, "x0") == [0, 1]
+
+
+def test_a_number_whose_messages_are_on_their_way_is_not_given_to_another_name():
+    world = World(**{**SMALL, "max_names": 4})
+    for i in range(5):
+        world.settle_actor(f"y{i}", "b")
+    sent = []
+    for i in range(5):
+        sent.append(world.send(f"y{i}", waits=True))
+        with contextlib.suppress(BackpressureError):
+            world.route()
+    world.drain()
+    world.check(unknown_allowed=False)
+    assert [numbers(world, f"y{i}") for i in range(4)] == [[0], [1], [2], [3]]
+    assert isinstance(world.waiters[4].exception(), BackpressureError)
+    world.close()
+
+
 def test_names_that_are_given_again_keep_senders_and_targets_apart_over_a_reconnect():
     world = World(**{**SMALL, "max_names": 4})
     for i in range(12):
@@ -646,6 +677,12 @@ HOSTILE = {
 def test_a_broken_protocol_ends_the_connection(world, case):
     data, match = HOSTILE[case]
     frames_refused(world, data, match)
+
+
+def test_a_record_that_breaks_the_protocol_is_not_acknowledged(world):
+    data, match = HOSTILE["an unknown name"]
+    frames_refused(world, data, match)
+    assert world.homes["b"].links["a"].inbound.watermark == 0
 
 
 def test_bytes_of_large_messages_are_bounded_and_asked_for_only_within_the_limit(world):
