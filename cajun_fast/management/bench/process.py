@@ -94,7 +94,8 @@ class Pair:
 
     def __init__(self, kind: str, options: dict[str, Any], folder: Path) -> None:
         if kind == "engine":
-            options = {"store": tempfile.mktemp(suffix=".db", dir=folder)} | options
+            options = options | {"store": tempfile.mktemp(suffix=".db", dir=folder)}
+        self.options = options
         self._receiver = Worker("receive", kind, options, folder)
         self._sender: Worker | None = None
         try:
@@ -137,11 +138,10 @@ class Loaded(Pair):
     """A pair with a second sender, which tells the same receiver ``share`` of what it could while the first asks."""
 
     def __init__(self, kind: str, options: dict[str, Any], folder: Path, share: float) -> None:
-        if kind == "engine":
-            options = options | {"store": tempfile.mktemp(suffix=".db", dir=folder)}
+        self._neighbour: Worker | None = None  # `close` may be called before it stands
         super().__init__(kind, options, folder)
-        self._neighbour = Worker("send", kind, options | {"name": "neighbour"}, folder)
         try:
+            self._neighbour = Worker("send", kind, self.options | {"name": "neighbour"}, folder)
             self._neighbour.say(self.address)
             self._neighbour.hear()
             for _ in range(2):  # the first one warms it up
@@ -153,6 +153,7 @@ class Loaded(Pair):
 
     def run(self, **command: Any) -> Any:
         """As a pair's, while the neighbour tells."""
+        assert self._neighbour is not None
         self._neighbour.say({"do": "load", "size": 64, "rate": self._rate})
         self._neighbour.hear()
         began = time.perf_counter()
@@ -163,7 +164,8 @@ class Loaded(Pair):
 
     def close(self) -> None:
         """End all three."""
-        self._neighbour.close()
+        if self._neighbour is not None:
+            self._neighbour.close()
         super().close()
 
 
