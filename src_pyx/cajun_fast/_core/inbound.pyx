@@ -245,7 +245,7 @@ cdef class Inbound:
         hint = None
         if verdict == NOT_HERE or verdict == MOVING:
             hint = self.ports.new_home(name.id)
-        if verdict == NOT_HERE or verdict == MOVING or verdict == FULL or verdict == DURABLE:
+        if sends_back(verdict):
             if verdict == FULL and not name.refusing:
                 name.inbox.call_when_room(RoomNotice(self.link, name.id))
             name.refusing = verdict
@@ -256,7 +256,7 @@ cdef class Inbound:
         """The peer has settled every refusal up to ``seq``: nothing that was sent behind one of them is on its way."""
         cdef InName name
         for _, verdict, _, id in self.seen.confirm(seq):
-            if verdict != NOT_HERE and verdict != MOVING and verdict != FULL and verdict != DURABLE:
+            if not sends_back(verdict):
                 continue                    # a final one: a later refusal of the same actor may still stand
             name = self.refusing.pop(id, None)
             if name is not None:
@@ -274,6 +274,11 @@ cdef Mail addressed(Mail mail, Pid sender, Replies replies, Record *record):
     mail.replies = replies
     mail.tag = record.tag if record.kind == ASK else 0
     return mail
+
+
+cdef inline bint sends_back(int verdict) noexcept:
+    """Whether the message goes another way, or again: until the peer has confirmed it, all behind it is refused too."""
+    return verdict == NOT_HERE or verdict == MOVING or verdict == FULL or verdict == DURABLE
 
 
 cdef inline uint32_t transfer_of(Record *record) except? 0:

@@ -55,8 +55,8 @@ cdef class Outbound(Carrier):
     cdef object waiters                 # deque of (seq, future): told when the far node has the message
     cdef dict deadlines                 # seq -> ns, rising: of messages in the window that have one
     cdef dict holding                   # Lane -> list of Waiting: behind a large message that is on its way
-    cdef dict room_listeners            # ordered sets: who waits for the window, and for large messages to be gone
-    cdef dict bulk_listeners
+    cdef dict room_listeners            # ordered sets: who waits for the window,
+    cdef dict bulk_listeners            # and for something else: large messages to be gone, a burst to be taken
     cdef dict trials                    # Lane -> Trial: its mailbox was full a moment ago, so it goes on step by step
     cdef dict spent                     # those of them that have used their burst up and wait for its verdicts
     cdef uint64_t confirmed             # refusals settled up to here
