@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Protocol
 
 import pytest
 
 import cajun_fast as cf
 
-Member = Callable[[str], Awaitable[cf.ClusterActorSystem]]
+
+class Member(Protocol):
+    """Makes one, with the settings given."""
+
+    def __call__(
+        self, name: str, settings: Mapping[str, Any] = ..., /
+    ) -> Awaitable[cf.ClusterActorSystem]: ...
 
 
 @pytest.fixture
 async def member(request: pytest.FixtureRequest) -> AsyncIterator[Member]:
     async with AsyncExitStack() as stack:
 
-        async def make(name: str) -> cf.ClusterActorSystem:
-            config = (
-                cf.ClusterConfig.Builder(name, f"memory://{request.node.name}").with_messaging_port(0).build()
-            )
-            return await stack.enter_async_context(cf.ClusterFactory.create_cluster_system(config))
+        async def make(
+            name: str, settings: Mapping[str, Any] = MappingProxyType({}), /
+        ) -> cf.ClusterActorSystem:
+            builder = cf.ClusterConfig.Builder(name, f"memory://{request.node.name}").with_messaging_port(0)
+            for setting, value in settings.items():
+                builder.with_setting(setting, value)
+            system = cf.ClusterFactory.create_cluster_system(builder.build())
+            return await stack.enter_async_context(system)
 
         yield make
 
