@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import time
 from typing import Any
 
 import pytest
@@ -233,3 +235,28 @@ async def test_no_handler_runs_after_a_pause_before_it_was_asked_whether_the_nod
         system.exchange.fence_at = 0
         cell.thaw()
         await until(lambda: handled == [1, 2])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="this system has no coarse clock")
+async def test_a_pause_within_a_turn_is_noticed_before_the_next_message() -> None:
+    """Also while the clock is looked at only every few messages, as it is where handlers are quick."""
+    handled: list[int] = []
+
+    def receive(message: int, context: Any) -> None:
+        handled.append(message)
+        if message == 1000:
+            time.sleep(0.1)  # noqa: ASYNC251 - the process is paused, as far as the next message can tell
+
+    async with ActorSystem("n1") as system:
+        pid = await system.spawn(receive, "x")
+        cell = system.cell("x")
+        assert cell is not None
+        system.exchange.overdue = cell.freeze
+        for n in range(1010):
+            pid.tell(n)
+        system.exchange.fence_at = time.monotonic_ns() + 80_000_000
+        await until(lambda: cell.state == "frozen")
+        assert handled == list(range(1001))
+        system.exchange.fence_at = 0
+        cell.thaw()
+        await until(lambda: len(handled) == 1010)

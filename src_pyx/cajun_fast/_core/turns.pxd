@@ -4,13 +4,33 @@
 #   link's frame loop ─▶ begin_slice, then deliver(direct) and slice_over after each message
 #   pump of an async actor ─▶ turn_over after each message
 #
-# The clock is looked at every few messages, after each one where handlers are slow (`stride`).
+# The clock is looked at every few messages, after each one where handlers are slow (`stride`). Whether this node may still
+# act (Exchange.fence_at) is asked before each message: of the kernel's coarse clock, which costs a few ns and is right after
+# a pause. Without one (not on Linux, or time that is turned by hand) it is asked with each look.
 
 cimport cython
 from libc.stdint cimport int64_t
 from cajun_fast._core.instruments cimport Tally
 from cajun_fast._core.lane cimport Exchange, Pid
 from cajun_fast._core.ports cimport Inbox
+
+cdef extern from * nogil:
+    """
+    #include <stdint.h>
+    #include <time.h>
+
+    /* CLOCK_MONOTONIC as of the last tick of the kernel, or 0. */
+    static inline int64_t coarse_now_ns(void) {
+    #ifdef CLOCK_MONOTONIC_COARSE
+        struct timespec now;
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+        return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    #else
+        return 0;
+    #endif
+    }
+    """
+    int64_t coarse_now_ns()
 
 cdef class Resident(Inbox):             # what takes turns; cell.pxd has the one there is
     cdef object __weakref__
@@ -28,6 +48,7 @@ cdef class Dispatcher:
     cdef readonly object keeper         # port, see cell.pxd; None once closed
     cdef object loop
     cdef object clock                   # () -> int ns
+    cdef bint is_real                   # it is the one of which coarse_now_ns is the coarse reading
     cdef object base                    # contextvars of a loop where no actor runs: pumps start from a copy
     cdef object run_callback            # self._run, bound once
     cdef Resident head                      # the queue of cells that have messages, linked by next_ready
@@ -55,7 +76,13 @@ cdef class Dispatcher:
 
     cdef inline int slice_over(self) except -1:
         self.countdown -= 1
-        return 0 if self.countdown > 0 else self.look()
+        if self.countdown > 0 and not self.is_past_fence():
+            return 0
+        return self.look()
+
+    cdef inline bint is_past_fence(self) noexcept:
+        cdef int64_t fence = self.exchange.fence_at
+        return fence != 0 and self.is_real and coarse_now_ns() >= fence
 
     cdef inline int enqueue(self, Resident cell) except -1:
         if cell.queued:

@@ -6,6 +6,7 @@ Laws: no turn of the loop is held longer than a slice and one message; each resi
 
 import asyncio
 import contextvars
+import time
 
 from cajun_fast._core.instruments cimport Tally
 
@@ -13,6 +14,7 @@ from cajun_fast._core import lane as _lane
 
 cdef object RUNNING_ACTOR = _lane.RUNNING
 cdef object Task = asyncio.Task
+cdef str REAL = "clock_gettime(CLOCK_MONOTONIC)"
 cdef int TALLIES_MOST = 256             # names of types that are counted apart
 cdef int LONGEST_STRIDE = 16            # messages: how late a handler that has become slow is noticed
 
@@ -33,6 +35,7 @@ cdef class Dispatcher:
         self.keeper = keeper
         self.loop = exchange.loop
         self.clock = exchange.clock
+        self.is_real = self.clock is time.monotonic_ns and time.get_clock_info("monotonic").implementation == REAL
         self.base = contextvars.copy_context()
         self.run_callback = self._run
         self.timing = timing
