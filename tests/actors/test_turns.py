@@ -245,7 +245,7 @@ async def test_a_pause_within_a_turn_is_noticed_before_the_next_message() -> Non
     def receive(message: int, context: Any) -> None:
         handled.append(message)
         if message == 1000:
-            time.sleep(0.1)  # noqa: ASYNC251 - the process is paused, as far as the next message can tell
+            time.sleep(0.1)  # the process is paused, as far as the next message can tell
 
     async with ActorSystem("n1") as system:
         pid = await system.spawn(receive, "x")

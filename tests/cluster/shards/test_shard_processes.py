@@ -51,8 +51,8 @@ class Sender:
 def check(log: Path, sender: Sender, *, returns: bool, paused: str = "") -> None:
     """``returns``: whether an entity may come back to a node on which it was before.
 
-    ``paused``: a node that was stopped, perhaps in the middle of a handler. That one ends when it wakes; nobody hears of
-    it, and no other may begin.
+    ``paused``: a node that was stopped, perhaps in the middle of a handler. That one ends when it wakes; nobody hears
+    of it, and no other may begin.
     """
     handled: defaultdict[str, list[int]] = defaultdict(list)
     places: defaultdict[str, list[str]] = defaultdict(list)
