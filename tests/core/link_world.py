@@ -109,12 +109,24 @@ class Node:
         return self.exchange.asks if node == self.name else self.link(node).replies
 
 
+class WireEnd(PyWire):
+    """One side of a pipe; as a connection does, it writes at once what must not wait, unless it writes just now."""
+
+    def __init__(self, pipe: Pipe, side: int) -> None:
+        self.pipe, self.side, self.pushes = pipe, side, 0
+
+    def on_push(self) -> None:
+        self.pushes += 1
+        self.pipe.collect(self.side)
+
+
 class Pipe:
     """A connection: what each side wrote and the other has not taken in."""
 
     def __init__(self, left: Node, right: Node) -> None:
         self.ends = (left, right)
-        self.wires = (PyWire(), PyWire())
+        self.wires = (WireEnd(self, 0), WireEnd(self, 1))
+        self.collecting = [False, False]
         self.flying = [bytearray(), bytearray()]
         self.up = True
         for side, node in enumerate(self.ends):
@@ -127,13 +139,23 @@ class Pipe:
 
     def move(self, side: int, most: int | None = None) -> int:
         """What ``side`` wrote goes over, at most so many bytes; how many were taken in."""
+        self.collect(side)
         flying = self.flying[side]
-        for data in self._link(side).collect():
-            flying += data
         data = bytes(flying if most is None else flying[:most])
         done = self._link(1 - side).feed(data)
         del flying[:done]
         return done
+
+    def collect(self, side: int) -> None:
+        """Write what ``side`` has to write."""
+        if self.collecting[side] or not self.up:
+            return
+        self.collecting[side] = True
+        try:
+            for data in self._link(side).collect():
+                self.flying[side] += data
+        finally:
+            self.collecting[side] = False
 
     def cut(self) -> None:
         self.up = False

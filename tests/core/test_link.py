@@ -331,6 +331,25 @@ def test_asks_are_answered_faulted_and_failed_with_the_actor_named(world):
     assert caught.value.actor_id == "x1"
 
 
+def test_asks_and_answers_wait_for_a_few_kilobytes_of_company_and_tells_for_more(world):
+    world.send("x0")
+    world.drain()
+    pipe = world.pipes["b"]
+    for _ in range(200):
+        world.send("x0", size=50)
+    assert [wire.pushes for wire in pipe.wires] == [0, 0]
+    world.drain()
+    asks = [ask(world, "x0", {"n": n, "pad": "x" * 50}) for n in range(1000, 1100)]
+    assert pipe.wires[0].pushes >= 3
+    world.drain()
+    assert numbers(world, "x0") == [*range(201), *range(1000, 1100)]
+    for replies, tag, n in world.actors["x0"].asked:
+        answer(replies, tag, {"n": n, "pad": "x" * 50})
+    assert pipe.wires[1].pushes >= 3
+    world.drain()
+    assert [each.result()["n"] for each in asks] == list(range(1000, 1100))
+
+
 def test_a_large_message_that_fills_its_room_leaves_that_of_the_small_ones(world):
     world.connect("b")
     first = world.send("x0", size=9_000_000)

@@ -108,14 +108,20 @@ def over_the_wire() -> Iterator[Case]:
             cores,
             quick=True,
         )
-    yield Case(
-        "W3",
-        "64 asks in flight",
-        ASKS,
-        (engine(), plain("plain, one write", joined=1), ZMQ),
-        (Goal("plain, one write", "rate", at_least=1.5), Goal("pyzmq", "rate")),
-        quick=True,
-    )
+        # Left to the scheduler, the same pair is sometimes on one core and sometimes on two: two different figures.
+        yield Case(
+            "W3",
+            f"64 asks in flight, {text}",
+            ASKS,
+            (engine(), plain("plain, one write", joined=1), ZMQ),
+            (
+                Goal("plain, one write", "rate", at_least=1.5),
+                Goal("plain, one write", "send_us"),
+                Goal("pyzmq", "rate"),
+            ),
+            cores,
+            quick=True,
+        )
     yield Case(
         "W4",
         "acknowledged tell",

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t
 from libc.string cimport memmove
-from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from cajun_fast._core.cell cimport Dispatcher
@@ -26,8 +26,9 @@ cdef class ConnectionCore(Wire):
         self.use_buffer(HANDSHAKE_MOST)
 
     def use_buffer(self, Py_ssize_t size):
-        """Read into a new one of ``size`` bytes."""
-        self.buffer = bytearray(size)
+        """Read into a new one of ``size`` bytes. It is not cleared: memory that no read has come to is not in use, and
+        most links of a large cluster are quiet."""
+        self.buffer = PyByteArray_FromStringAndSize(NULL, size)
         self.view = memoryview(self.buffer)     # made once: it is asked for at each read
         self.data = <unsigned char *>PyByteArray_AS_STRING(self.buffer)
         self.capacity = size

@@ -7,6 +7,8 @@
 # Laws
 #   * control frames go before data, data before bulk
 #   * on each connection the first record that names an actor is preceded by a NAME record
+#   * tells go together, at the end of the turn or at 64 KiB; asks and answers already at 2 KiB: somebody waits for them,
+#     and while 64 of them are made the other side could work on the first
 #   * nothing is kept of a message that `post` raised for or answered FULL
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
@@ -73,7 +75,7 @@ cdef class Outbound(Carrier):
     cdef bint bulk_is_full(self) noexcept
     cdef bint is_large(self, object lane, object message)
     cdef int note_batch(self, uint64_t before) except -1
-    cdef int signal(self) except -1
+    cdef int signal(self, Py_ssize_t most=*) except -1
     cdef OutBuf take_scratch(self)
     cdef int encode(self, OutBuf out, object message, bint encoded) except -1
     cdef int post_encoded(self, Lane lane, int kind, int guarantee, OutBuf out, Lane sender, uint64_t tag,

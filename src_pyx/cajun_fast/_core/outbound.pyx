@@ -20,6 +20,7 @@ from cajun_fast.errors import MessageTooLargeError, SerializationError
 cdef enum:
     REFUSALS_A_FRAME = 200              # with hints of 255 bytes each they fill a control frame
     BULK_A_TURN = 256 * 1024
+    EAGER = 2048                        # bytes of asks or answers: more would let the other side stand idle
     SMALL_MOST = RECORD_MOST - 64       # longer payloads travel as bulk
 
 
@@ -184,7 +185,7 @@ cdef class Outbound(Carrier):
         seq = self.append(lane, kind, guarantee, out.data, out.used, sender, tag, origin, deadline)
         if waiter is not None:
             self.waiters.append((seq, waiter))
-        return self.signal()
+        return self.signal(EAGER if tag else FRAME_FULL)
 
     cdef int post_large(self, Lane lane, Waiting item) except -1:
         """One that travels in chunks, or stands behind one that does."""
@@ -302,9 +303,10 @@ cdef class Outbound(Carrier):
         out.used = 0
         return out
 
-    cdef int signal(self) except -1:
+    cdef int signal(self, Py_ssize_t most=FRAME_FULL) except -1:
+        """There is something to write: soon, or at once where ``most`` bytes wait."""
         if self.wire is not None:
-            if self.window.unflushed >= FRAME_FULL:
+            if self.window.unflushed >= most:
                 self.wire.push()
             if not self.woken:
                 self.woken = True
