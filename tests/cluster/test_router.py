@@ -15,7 +15,7 @@ import pytest
 from cajun_fast.cluster.directory import Directory
 from cajun_fast.cluster.locator import Locator
 from cajun_fast.cluster.records import ActorRecord, Owner
-from cajun_fast.cluster.router import ClusterRouter, Patience, pause, pauses_before
+from cajun_fast.cluster.router import FOR_GOOD, ClusterRouter, Patience, pause, pauses_before
 from cajun_fast.cluster.tasks import Backoff
 from cajun_fast.errors import ActorNotFoundError, CajunError, NodeUnavailableError, NotRunningError
 from cajun_fast.metadata import KeySpace
@@ -392,18 +392,46 @@ def test_what_changed_during_an_outage_is_looked_up_anew_after_it() -> None:
     turned(story)
 
 
-def test_a_binding_near_its_end_is_renewed_without_unbinding() -> None:
+def test_a_binding_that_the_watch_keeps_true_is_never_looked_at_again() -> None:
     async def story() -> None:
         async with world() as w:
             await w.own("x", "a")
             lane = FakeLane("x")
             await w.resolve(lane)
+            assert lane.expires == FOR_GOOD
+            assert lane.location.live
+            await w.own("x", "b")
+            await asyncio.sleep(0.01)
+            assert not lane.location.live, "the lane sees it, and asks"
+            again = FakeLane("x")
+            await w.resolve(again)
+            w.store.fall()
+            await asyncio.sleep(60)
+            assert again.location.live, "nothing is known that is better"
+            w.store.rise()
+            await asyncio.sleep(5)
+            assert not again.location.live, "moves in between were not seen"
+
+    turned(story)
+
+
+def test_a_binding_near_its_end_is_renewed_without_unbinding() -> None:
+    async def story() -> None:
+        async with world() as w:
+            await w.own("x", "a")
+            await w.resolve(FakeLane("x"))
+            w.store.fall()
+            await asyncio.sleep(1)
+            lane = FakeLane("x")
+            w.router.resolve(lane)  # type: ignore[arg-type]
             first = lane.expires
+            assert first < FOR_GOOD
             await asyncio.sleep(4.5)
             w.router.refresh(lane)  # type: ignore[arg-type]
-            assert lane.expires > first
+            assert first < lane.expires < FOR_GOOD
             assert lane.story == ["link a"]
             assert w.directory.reads == 1
+            w.store.rise()
             w.locator.cache.clear()
             w.router.refresh(lane)  # type: ignore[arg-type]
             await asyncio.sleep(0.01)
