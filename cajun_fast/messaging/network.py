@@ -1,7 +1,7 @@
 """The real network behind the Network port: TCP, and Unix sockets between nodes of one machine.
 
 Laws: the only file of the package that opens sockets. A node's Unix socket has a path that no other machine can have by
-chance; who finds it dials it, and falls back to TCP when it is not there.
+chance (socket_folder.py); who finds it dials it, and falls back to TCP when it is not there.
 """
 
 from __future__ import annotations
@@ -9,27 +9,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-import os
 import socket
 import ssl as tls
-import tempfile
 
 from cajun_fast.errors import ConfigError
+from cajun_fast.messaging.socket_folder import SocketFolder, make_folder
 from cajun_fast.ports import Address, ProtocolFactory
 
 SOCKET_BUFFER = (
     4 << 20
 )  # bytes: two busy processes take turns unless the kernel can hold what one of them made
 WRITE_HIGH = 1 << 20  # bytes in the transport before it says stop
-UNIX_PATH_MOST = 100  # bytes: sun_path has 108 on Linux, 104 elsewhere
 
 
 class SocketListener:
     """A TCP port and, for nodes of the same machine, a Unix socket."""
 
-    def __init__(self, address: Address, servers: list[asyncio.AbstractServer]) -> None:
+    def __init__(
+        self, address: Address, servers: list[asyncio.AbstractServer], folder: SocketFolder | None
+    ) -> None:
         self._address = address
         self._servers = servers
+        self._folder = folder
 
     @property
     def address(self) -> Address:
@@ -40,11 +41,9 @@ class SocketListener:
         """Accept no more; connections that stand are not touched."""
         for server in self._servers:
             server.close()
-        if self._address.path:
-            with contextlib.suppress(OSError):
-                os.unlink(self._address.path)
-            with contextlib.suppress(OSError):
-                os.rmdir(os.path.dirname(self._address.path))
+        if self._folder is not None:
+            self._folder.close()
+            self._folder = None
 
     async def wait_closed(self) -> None:
         """Nothing to wait for: connections are their owners'."""
@@ -67,10 +66,17 @@ class SocketNetwork:
             raise ConfigError(_why_not(host, port, error)) from error
         bound = server.sockets[0].getsockname()[1]
         servers: list[asyncio.AbstractServer] = [server]
-        path = _socket_path(bound) if self._unix and ssl is None else None
-        if path is not None:
+        folder = make_folder() if self._unix and ssl is None else None
+        if folder is None:
+            return SocketListener(Address(host, bound), servers, None)
+        path = folder.path(bound)
+        try:
             servers.append(await loop.create_unix_server(protocol_factory, path))
-        return SocketListener(Address(host, bound, path), servers)
+        except BaseException:
+            server.close()
+            folder.close()
+            raise
+        return SocketListener(Address(host, bound, path), servers, folder)
 
     async def dial(
         self,
@@ -107,15 +113,6 @@ def tune(transport: asyncio.BaseTransport) -> str:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             return "tcp"
     return "unix"
-
-
-def _socket_path(port: int) -> str | None:
-    folder = tempfile.mkdtemp(prefix="cajun-")  # 0700: who may not enter it cannot connect
-    path = os.path.join(folder, f"{port}.sock")
-    if len(path.encode()) <= UNIX_PATH_MOST:
-        return path
-    os.rmdir(folder)
-    return None
 
 
 def _why_not(host: str, port: int, error: OSError) -> str:

@@ -60,7 +60,7 @@ class Tls:
             )
         self.files = files
         self._contexts = (context, client_context)
-        self._minimum, self._mutual, self._check_host = minimum, mutual, check_host
+        self._minimum, self.mutual, self._check_host = minimum, mutual, check_host
 
     def read(self) -> bytes:
         """What there is now, to be compared. Raises ConfigError."""
@@ -70,12 +70,12 @@ class Tls:
         """Contexts of what there is now. Raises ConfigError."""
         if self.files is not None:
             return papers_of(
-                self.files, node_id, minimum=self._minimum, mutual=self._mutual, check_host=self._check_host
+                self.files, node_id, minimum=self._minimum, mutual=self.mutual, check_host=self._check_host
             )
         context, client_context = self._contexts
         assert context is not None
         assert client_context is not None
-        return papers_from(context, client_context, node_id, mutual=self._mutual)
+        return papers_from(context, client_context, node_id, mutual=self.mutual)
 
 
 class Keys:
@@ -142,6 +142,20 @@ class Security:
     def is_on(self) -> bool:
         """Whether there is TLS or authentication."""
         return self._tls is not None or self._keys is not None
+
+    @property
+    def gap(self) -> str:
+        """What stands open where others can connect; "" if nothing does."""
+        if self._tls is None and self._keys is None:
+            return (
+                "without TLS and without authentication: whoever can connect is a member, "
+                "and whoever sits on the way reads and changes what is said"
+            )
+        if self._tls is None:
+            return "without TLS: whoever sits on the way reads and changes what is said"
+        if self._keys is None and not self._tls.mutual:
+            return "without authentication: whoever can connect is a member"
+        return ""
 
     @property
     def may_change(self) -> bool:

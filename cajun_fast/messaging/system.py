@@ -17,6 +17,7 @@ from cajun_fast._core.lane import Exchange
 from cajun_fast._core.link import Link
 from cajun_fast._core.ports import Replies
 from cajun_fast._core.turns import Dispatcher
+from cajun_fast.config_rules import is_loopback
 from cajun_fast.errors import NodeUnavailableError, NotRunningError
 from cajun_fast.messaging.auth import KeyRing, fresh_nonce
 from cajun_fast.messaging.connection import Connection
@@ -101,6 +102,14 @@ class MessagingSystem:
         keys that cannot be used."""
         self.security.load(self.node_id)
         self._listener = await self._network.listen(host, port, lambda: self._protocol(None, None))
+        if self.security.gap and not is_loopback(host):
+            log.warning(
+                "node %r listens on %s:%d %s",
+                self.node_id,
+                host,
+                self._listener.address.port,
+                self.security.gap,
+            )
         self.heart = await self._hearts.start(host, self.heartbeat)
         self._beat()
         if self.security.may_change:

@@ -78,13 +78,13 @@ class Node:
         self.security = security
         self.address: Address
 
-    async def start(self) -> Node:
+    async def start(self, host: str = "127.0.0.1") -> Node:
         await self.actors.start()
         self.messaging = MessagingSystem(
             self.name, self.incarnation, self.cluster, self.actors.exchange, self.actors.dispatcher, self.ports,
             self.settings, security=self.security,
         )  # fmt: skip
-        self.address = await self.messaging.start("127.0.0.1", 0)
+        self.address = await self.messaging.start(host, 0)
         return self
 
     async def stop(self) -> None:
