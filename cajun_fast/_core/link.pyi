@@ -25,6 +25,7 @@ class Link(Settling):
         max_message: int = 16777216,
         max_bulk: int = 67108864,
         max_names: int = 262144,
+        max_name_bytes: int = 33554432,
         bulk_window: int = 524288,
     ) -> None: ...
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cajun_fast._core.names import MOST_NAMES
+from cajun_fast._core.names import LONGEST_ID, MOST_NAME_BYTES, MOST_NAMES
 from cajun_fast.errors import ConfigError
 
 
@@ -23,6 +23,8 @@ class LinkSettings:
     bulk_window_bytes: int = 512 << 10
     #: Actor names that one link remembers in each direction.
     max_names: int = 1 << 18
+    #: Bytes of those names together, in each direction.
+    max_name_bytes: int = MOST_NAME_BYTES
     #: A peer that was silent for so long is not reachable; idle links show life four times in it.
     heartbeat_timeout: float = 1.0
     dial_timeout: float = 2.0
@@ -52,6 +54,10 @@ class LinkSettings:
                 raise ConfigError(f"{name} must be above 0, got {value!r}")
         if not 3 <= self.max_names <= MOST_NAMES:
             raise ConfigError(f"max_names must lie between 3 and {MOST_NAMES}, got {self.max_names!r}")
+        if not 3 * LONGEST_ID <= self.max_name_bytes <= MOST_NAME_BYTES:
+            raise ConfigError(
+                f"max_name_bytes must lie between {3 * LONGEST_ID} and {MOST_NAME_BYTES}, got {self.max_name_bytes!r}"
+            )
         if self.max_message_bytes > self.max_bulk_bytes:
             raise ConfigError(
                 f"max_bulk_bytes ({self.max_bulk_bytes}) must hold one message of max_message_bytes "

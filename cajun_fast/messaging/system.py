@@ -277,7 +277,8 @@ class MessagingSystem:
         return Link(
             self.exchange, node, incarnation, self.serializer, ports, stream=self._next_stream,
             window=settings.window_bytes, max_message=settings.max_message_bytes, max_bulk=settings.max_bulk_bytes,
-            max_names=settings.max_names, bulk_window=settings.bulk_window_bytes,
+            max_names=settings.max_names, max_name_bytes=settings.max_name_bytes,
+            bulk_window=settings.bulk_window_bytes,
         )  # fmt: skip
 
     def replies_for(self, node: str) -> Replies:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
+import struct
 
 import pytest
 from hypothesis import settings
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cajun_fast._core.frame import TYPES, encode_frame
+from cajun_fast._core.names import MOST_NAME_BYTES
 from cajun_fast._core.probe import answer, fault
 from cajun_fast.errors import (
     ActorNotFoundError,
@@ -375,6 +378,25 @@ def test_a_large_message_that_fills_its_room_leaves_that_of_the_small_ones(world
     world.check_empty()
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_only_so_much_of_a_large_message_is_on_its_way_that_the_next_small_one_is_soon_there(world, again):
+    world.connect("b")
+    number = world.send("x0", size=4_000_000)
+    world.route()
+    if again:
+        world.pipes["b"].move(0), world.connect("b")
+    pipe = world.pipes["b"]
+    for _ in range(40):  # the peer takes nothing in: a slow network
+        pipe.collect(0)
+    assert 300_000 < len(pipe.flying[0]) < 600_000
+    small = world.send("x1")
+    world.route()
+    pipe.move(0)
+    assert numbers(world, "x1") == [small]
+    world.drain()
+    assert numbers(world, "x0") == [number]
+
+
 def test_large_messages_hold_what_comes_behind_them_for_the_same_actor_only(world):
     world.connect("b")
     world.send("x0", size=1_000_000)
@@ -661,6 +683,49 @@ def test_names_that_are_given_again_keep_senders_and_targets_apart_over_a_reconn
     world.close()
 
 
+@pytest.mark.parametrize("reconnects", [False, True])
+def test_long_names_take_the_place_of_several_short_ones_and_the_peer_never_keeps_more_than_the_bound(
+    reconnects,
+):
+    bound = 3 * 1024
+    world = World(max_name_bytes=bound)
+    ids = [f"short-{i:03}-{'x' * 90}" for i in range(40)] + [f"long-{i}-{'y' * 1010}" for i in range(4)]
+    dice = random.Random(5)
+    for actor_id in ids:
+        world.settle_actor(actor_id, "b")
+    world.connect("b")
+    for _ in range(30):
+        for actor_id in dice.sample(ids, 6):
+            world.send(actor_id, waits=True)  # waits where messages of others hold the names
+            while world.route():
+                pass
+            if reconnects and dice.random() < 0.2:
+                world.connect("b")
+            for _ in range(3):
+                world.pipes["b"].move(0), world.pipes["b"].move(1)
+            assert world.homes["b"].links["a"].inbound.names_size <= bound
+            assert world.a.links["b"].names.size <= bound
+    world.drain()
+    world.check(unknown_allowed=False)
+    assert sum(len(numbers(world, actor_id)) for actor_id in ids) == 180
+    world.close()
+
+
+def test_names_that_are_all_in_use_up_to_their_bytes_are_not_taken_from_anybody():
+    world = World(max_name_bytes=3 * 1024)
+    ids = [f"{i}-{'x' * 1000}" for i in range(4)]
+    for actor_id in ids:
+        world.settle_actor(actor_id, "b")
+        world.send(actor_id, waits=True)
+        with contextlib.suppress(BackpressureError):
+            world.route()
+    world.drain()
+    world.check(unknown_allowed=False)
+    assert [numbers(world, actor_id) for actor_id in ids] == [[0], [1], [2], []]
+    assert isinstance(world.waiters[3].exception(), BackpressureError)
+    world.close()
+
+
 # ---- hostile and broken peers ------------------------------------------------------------------------------------
 
 
@@ -714,3 +779,33 @@ def test_transfers_that_are_never_finished_are_bounded_in_number(world):
     head = (17 << 20).to_bytes(4, "little") + bytes(4)  # too large: none of it is kept
     chunks = b"".join(encode_frame(TYPES["BULK"], head + b"x", number) for number in range(1, 5000))
     frames_refused(world, chunks, "4096 large messages")
+
+
+def named(number, size):
+    id = b"%07d" % number
+    return record(number, 0, id + b"x" * (size - len(id)))
+
+
+def record(target, kind, payload, flags=0):
+    return struct.pack("<IIBBH", 8 + len(payload), target, kind, flags, 0) + payload
+
+
+def test_bytes_of_names_are_bounded(world):
+    world.connect("b")
+    pipe = world.pipes["b"]
+    pipe.move(0), pipe.move(1)
+    link = world.homes["b"].links["a"]
+
+    def name(numbers, size=1024):
+        for i in range(0, len(numbers), 128):
+            body = b"".join(named(number, size) for number in numbers[i : i + 128])
+            link.feed(encode_frame(TYPES["DATA"], body, 1))
+
+    most = MOST_NAME_BYTES // 1024
+    name(range(1, most + 1))
+    name(range(1, most + 1))  # said again: it counts once
+    assert link.inbound.names_size == MOST_NAME_BYTES
+    name([7], 100)
+    name([most + 1], 900)
+    with pytest.raises(ProtocolError, match="bytes of names"):
+        name([most + 2], 100)

@@ -3,7 +3,8 @@
     make mutants                                  all of them, on a copy of the checkout (some minutes)
     python -m tests.mutants.run "skip dedup" …    those
 
-Ends with 1 if a fault was not noticed. Faults stand in faults.toml.
+Ends with 1 if a fault was not noticed, or is none: one that does not compile, or fails for a name that is not there,
+says nothing about the tests. Faults stand in faults.toml.
 """
 
 from __future__ import annotations
@@ -36,6 +37,11 @@ FAULTS = [
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / ".venv" / "bin"
 TEST_TIME = 300.0
+NO_FAULT = ("NameError", "SyntaxError", "ImportError", "ModuleNotFoundError", "UnboundLocalError")
+
+
+class NonsenseError(Exception):
+    """A change that is no fault of the engine but nonsense."""
 
 
 def copy(to: Path) -> None:
@@ -61,11 +67,13 @@ def copy(to: Path) -> None:
 
 
 def build(tree: Path) -> None:
-    subprocess.run(
+    """Raises NonsenseError with the compiler's words."""
+    done = subprocess.run(
         [str(TOOLS / "ninja"), "-C", str(tree / "build/dev"), "--quiet"],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise NonsenseError(f"it does not compile:\n{done.stdout.strip()[-3000:]}")
 
 
 def notices(tree: Path, tests: Sequence[str]) -> str | None:
@@ -80,12 +88,15 @@ def notices(tree: Path, tests: Sequence[str]) -> str | None:
         return f"none ended within {TEST_TIME:.0f} s"
     if done.returncode == 0:
         return None
-    if (
-        done.returncode > 1
-    ):  # of pytest: it could not run the tests; below 0: the process crashed, which is noticed
-        raise SystemExit((done.stdout + done.stderr).strip()[-2000:])
+    if done.returncode > 1:  # of pytest; below 0: the process crashed, which is noticed
+        raise NonsenseError(f"the tests cannot be run:\n{(done.stdout + done.stderr).strip()[-2000:]}")
     failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    return failed[0].split(" - ")[0] if failed else (done.stdout + done.stderr).strip()[-200:]
+    if not failed:
+        return (done.stdout + done.stderr).strip()[-200:]
+    test, _, why = failed[0].partition(" - ")
+    if why.startswith(NO_FAULT):
+        raise NonsenseError(f"{test}: {why}")
+    return test
 
 
 def try_fault(tree: Path, fault: Fault) -> str | None:
@@ -105,7 +116,9 @@ def try_fault(tree: Path, fault: Fault) -> str | None:
 
 def main(names: list[str]) -> int:
     faults = [fault for fault in FAULTS if not names or fault.name in names]
-    survived = []
+    if unknown := set(names) - {fault.name for fault in faults}:
+        raise SystemExit(f"no fault in faults.toml is called {', '.join(sorted(unknown))}")
+    bad = []
     with tempfile.TemporaryDirectory(prefix="cajun-mutants-") as folder:
         tree = Path(folder)
         copy(tree)
@@ -114,13 +127,16 @@ def main(names: list[str]) -> int:
             raise SystemExit(f"the tests fail before anything was broken: {sound}")
         for fault in faults:
             begun = time.monotonic()
-            noticed = try_fault(tree, fault)
-            if noticed is None:
-                survived.append(fault.name)
-            mark = "SURVIVED" if noticed is None else "noticed "
-            print(f"{mark} {fault.name} ({time.monotonic() - begun:.0f} s): {noticed}", flush=True)  # noqa: T201
-    print(f"{len(faults) - len(survived)} of {len(faults)} faults noticed", *survived, sep="\n  not: ")  # noqa: T201
-    return 1 if survived else 0
+            try:
+                said = try_fault(tree, fault)
+                mark = "SURVIVED" if said is None else "noticed "
+            except NonsenseError as error:
+                mark, said = "NO FAULT", str(error)
+            if mark != "noticed ":
+                bad.append(f"{fault.name} ({mark.lower()})")
+            print(f"{mark} {fault.name} ({time.monotonic() - begun:.0f} s): {said}", flush=True)  # noqa: T201
+    print(f"{len(faults) - len(bad)} of {len(faults)} faults noticed", *bad, sep="\n  not: ")  # noqa: T201
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":

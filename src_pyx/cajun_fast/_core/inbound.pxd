@@ -27,6 +27,7 @@ cdef class InName:                      # what a number means that the peer uses
     cdef Inbox inbox                    # as last found; a closed one is looked up again
     cdef Pid pid                        # as a sender
     cdef int refusing                   # the verdict that stands, 0 for none
+    cdef Py_ssize_t size                # bytes of the id
     cdef int right                      # EVERYTHING where nothing is restricted: costs a message nothing
 
 cdef class Inbound:
@@ -40,6 +41,7 @@ cdef class Inbound:
     cdef readonly BulkIn transfers
     cdef public uint64_t stream         # the peer's, 0 before its first START
     cdef list names                     # number -> InName
+    cdef readonly Py_ssize_t names_size # bytes of their ids
     cdef dict refusing                  # id -> InName: survives connections
     cdef uint64_t frame_seq             # number of the record before, in the frame that is being read
     cdef bint ack_due                   # soon, whether or not anything else goes out

@@ -12,7 +12,7 @@ from cajun_fast._core.ports cimport (
     ASK, DROPPED, DURABLE, FAULT, FORBIDDEN, FULL, MOVING, NAME, NOT_HERE, REPLY, TAKEN, TELL, TOO_LARGE, UNREADABLE, VOID, Inbox, Replies,
 )
 from cajun_fast._core.mail cimport Mail, parse_mail
-from cajun_fast._core.names cimport ID_MOST, NAMES_MOST
+from cajun_fast._core.names cimport ID_MOST, NAMES_MOST, NAMES_SIZE
 from cajun_fast._core.wire cimport load_le32
 
 from cajun_fast.errors import MessageTooLargeError, ProtocolError, SerializationError
@@ -50,6 +50,7 @@ cdef class Inbound:
     cdef int restart(self) except -1:
         """A new connection: numbers mean nothing yet, unfinished transfers begin anew."""
         self.names = []
+        self.names_size = 0
         self.transfers.restart()
         self.seen.restart()
         self.ack_due = True
@@ -229,7 +230,13 @@ cdef class Inbound:
         if name is None:
             name = InName.__new__(InName)
             name.id = id
+            name.size = record.size
             name.right = UNASKED if self.restricted else EVERYTHING
+        self.names_size += record.size
+        if self.names[number] is not None:
+            self.names_size -= (<InName>self.names[number]).size
+        if self.names_size > NAMES_SIZE:
+            raise ProtocolError(f"{self.names_size} bytes of names, {NAMES_SIZE} are the most")
         self.names[number] = name
         return 0
 

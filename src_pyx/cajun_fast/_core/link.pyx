@@ -18,9 +18,11 @@ cdef class Link(Settling):
     """Everything that this node and one incarnation of ``peer`` owe each other."""
 
     def __init__(self, exchange, peer, incarnation, serializer, ports, *, uint64_t stream=1, window=8 << 20,
-                 max_message=16 << 20, max_bulk=64 << 20, max_names=1 << 18, bulk_window=512 << 10):
+                 max_message=16 << 20, max_bulk=64 << 20, max_names=1 << 18, max_name_bytes=32 << 20,
+                 bulk_window=512 << 10):
         Settling.__init__(self, exchange, peer, serializer, ports, window=window, max_message=max_message,
-                          max_bulk=max_bulk, max_names=max_names, bulk_window=bulk_window)
+                          max_bulk=max_bulk, max_names=max_names, max_name_bytes=max_name_bytes,
+                          bulk_window=bulk_window)
         self.incarnation = incarnation
         self.stream = stream
 

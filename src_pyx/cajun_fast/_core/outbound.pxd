@@ -85,6 +85,7 @@ cdef class Outbound(Carrier):
                          Lane sender, uint64_t tag, Lane origin, int64_t deadline) except 0
     cdef uint32_t number_of(self, Lane lane) except 0
     cdef int announce(self, uint32_t number) except -1
+    cdef int write_name(self, uint32_t number, bytes id) except -1
     cdef bint bulk_mentions(self, Lane lane) except -1
     cdef Lane origin_of(self, Waiting item)
     cdef int answer_with(self, int kind, uint64_t tag, object value) except -1

@@ -55,7 +55,8 @@ cdef class Outbound(Carrier):
     """What goes out to one incarnation of ``peer``."""
 
     def __init__(self, Exchange exchange, str peer, Serializer serializer, ports, *, Py_ssize_t window,
-                 Py_ssize_t max_message, Py_ssize_t max_bulk, uint32_t max_names, Py_ssize_t bulk_window):
+                 Py_ssize_t max_message, Py_ssize_t max_bulk, uint32_t max_names, Py_ssize_t max_name_bytes,
+                 Py_ssize_t bulk_window):
         self.exchange = exchange
         self.peer = peer
         self.serializer = serializer
@@ -64,7 +65,7 @@ cdef class Outbound(Carrier):
         self.max_message = max_message
         self.window = SendWindow(window)
         self.bulk = BulkOut(bulk_window)
-        self.names = Names(self, max_names)
+        self.names = Names(self, max_names, max_name_bytes)
         self.replies = LinkReplies.__new__(LinkReplies)
         self.replies.link = self
         self.replies.node = peer
@@ -208,6 +209,8 @@ cdef class Outbound(Carrier):
         if lane is not None:
             target = lane.name if lane.named_by is self else self.names.find(lane, self.window.acked, True)
             self.names.states[target].used = seq
+            if self.names.states[target].announced != self.connection:
+                self.announce(target)       # before another is named: the peer counts the bytes of names as they come
         if sender is not None:
             flags |= WITH_SENDER
             sender_number = self.number_of(sender)
@@ -219,8 +222,6 @@ cdef class Outbound(Carrier):
         if deadline:
             flags |= WITH_DEADLINE
         if lane is not None:
-            if self.names.states[target].announced != self.connection:
-                self.announce(target)
             self.names.states[target].last = seq
             if self.names.states[target].first == 0:
                 self.names.states[target].first = seq
@@ -266,14 +267,22 @@ cdef class Outbound(Carrier):
         return number
 
     cdef int announce(self, uint32_t number) except -1:
-        cdef bytes id = (<Lane>self.names.lanes[number]).target.encode()
+        self.write_name(number, (<Lane>self.names.lanes[number]).target.encode())
+        self.names.states[number].announced = self.connection
+        return 0
+
+    def unname(self, uint32_t number):
+        """A number that is free: let the peer forget what it meant."""
+        if self.names.states[number].announced == self.connection:
+            self.write_name(number, b"-")
+
+    cdef int write_name(self, uint32_t number, bytes id) except -1:
         cdef unsigned char *at = self.window.open_record(RECORD_HEADER + len(id), False)
         store_le32(at + 4, number)
         at[8] = NAME
         at[9] = 0
         store_le16(at + 10, 0)
         memcpy(at + RECORD_HEADER, <const char *>id, len(id))
-        self.names.states[number].announced = self.connection
         return 0
 
     cdef int answer_with(self, int kind, uint64_t tag, object value) except -1:
