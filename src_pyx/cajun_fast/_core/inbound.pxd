@@ -3,6 +3,7 @@
 #
 # Laws
 #   * the watermark rises by one for each numbered record; a number at or below it is a duplicate and is passed over
+#   * answers go whatever else is full, so an ask is taken only while those before it do not pile up
 #   * after a refusal that may heal (not here, moving, full) the target stays refused until the peer has confirmed
 #     it, which it does when every message that it had sent to that target has its verdict: what was sent behind a
 #     refused message must not overtake it
@@ -46,6 +47,7 @@ cdef class Inbound:
     cdef uint64_t frame_seq             # number of the record before, in the frame that is being read
     cdef bint ack_due                   # soon, whether or not anything else goes out
     cdef int late                       # answers that are not acknowledged and need not be at once
+    cdef bint answers_full              # set by the outgoing half: so many stand here that asks are refused as FULL
     cdef bint restricted                # ports.restricted: a name is asked about when it is first sent to
     cdef bint ended
     cdef public uint64_t messages, duplicates, refused

@@ -107,6 +107,8 @@ cdef class Inbound:
             name.inbox = self.exchange.find_inbox(name.id)
             if name.inbox is None:
                 return self.refuse_unread(record, name, NOT_HERE)
+        if self.answers_full and record.kind == ASK:
+            return self.refuse_unread(record, name, FULL)
         try:
             if record.flags & NUMBERED:
                 message = self.open_mail(record)
@@ -254,7 +256,7 @@ cdef class Inbound:
             hint = self.ports.new_home(name.id)
         if sends_back(verdict):
             if verdict == FULL and not name.refusing:
-                name.inbox.call_when_room(RoomNotice(self.link, name.id))
+                (self.link if self.answers_full else name.inbox).call_when_room(RoomNotice(self.link, name.id))
             name.refusing = verdict
             self.refusing[name.id] = name
         return self.seen.refuse(seq, verdict, hint, name.id)

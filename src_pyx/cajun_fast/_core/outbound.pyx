@@ -21,6 +21,7 @@ cdef enum:
     REFUSALS_A_FRAME = 200              # with hints of 255 bytes each they fill a control frame
     BULK_A_TURN = 256 * 1024
     EAGER = 2048                        # bytes of asks or answers: more would let the other side stand idle
+    ANSWERS_MOST = 4                    # windows full of answers: beyond it asks are refused
     SMALL_MOST = RECORD_MOST - 64       # longer payloads travel as bulk
 
 
@@ -286,7 +287,7 @@ cdef class Outbound(Carrier):
         return 0
 
     cdef int answer_with(self, int kind, uint64_t tag, object value) except -1:
-        """Answers pass a full window: the asker's bound on asks bounds them."""
+        """Answers pass a full window. Where their asker does not take them in, no more asks are taken from it."""
         if self.ended:                      # whoever asked is gone with the peer's incarnation
             return 0
         try:
@@ -299,7 +300,10 @@ cdef class Outbound(Carrier):
         cdef OutBuf out = self.take_scratch()
         try:
             (<Serializer>self.plain if kind == FAULT else self.serializer).encode_into(out, value)
-            return self.post_encoded(None, kind, 2, out, None, tag, None, 0, None)
+            self.post_encoded(None, kind, 2, out, None, tag, None, 0, None)
+            if self.window.retained + self.bulk.bytes >= ANSWERS_MOST * self.window.limit:
+                self.inbound.answers_full = True
+            return 0
         finally:
             self.scratch = out
 

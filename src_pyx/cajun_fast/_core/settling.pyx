@@ -81,6 +81,8 @@ cdef class Settling(Outbound):
             self.settle_lanes()
         if self.spent:
             self.advance_trials()
+        if self.inbound.answers_full and self.window.retained + self.bulk.bytes <= self.window.limit:
+            self.inbound.answers_full = False
         if self.room_listeners and 2 * self.window.retained <= self.window.limit:
             self.wake_listeners()
         if self.bulk_listeners and 2 * self.bulk.bytes <= self.window.limit:
