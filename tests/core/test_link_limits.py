@@ -168,7 +168,7 @@ def resident() -> int:
     not os.path.exists("/proc/self/statm"), reason="only Linux says how much memory is in use"
 )
 def test_a_peer_that_fills_everything_at_once_takes_no_more_than_the_limits_say() -> None:
-    """At the defaults: all names, unfinished transfers up to their bytes, refusals; docs/wire-protocol.md has the sum."""
+    """At the defaults: all names, unfinished transfers, refusals; docs/wire-protocol.md has the sum."""
     world = World()
     link = hostile(world)
     before = resident()

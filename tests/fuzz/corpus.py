@@ -25,6 +25,12 @@ SEEDS = {
         + bytes.fromhex("01000200010000000100000000000000090000000000000000000000000000 00".replace(" ", ""))
         + bytes(32) + bytes([1, 1, 1, 0]) + b"cm",
     ],
+    # A key for slot 1; a beat of it, the same again, a later one, one under another key, one of slot 2; forgotten.
+    "beat": [
+        b"\x00\x01\x00" + b"\x03\x01\x05\x07\x09\x00\x00\x00" * 2 + b"\x03\x01\x06\x07\x09\x00\x00\x00"
+        + b"\x03\x01\x07\x07\x09\x00\x01\x00" + b"\x03\x02\x08\x07\x09\x00\x00\x00" + b"\x01\x01",
+        b"\x02\x28" + b"\xcf\xbe\x01\x00" + bytes(36),
+    ],
 }  # fmt: skip
 #: With authentication the same HELLO, and a proof that is none behind it.
 SEEDS["stranger"] = [
@@ -45,6 +51,7 @@ WORDS = {
         b"\xcf\x01" + bytes([kind]) + bytes(13) for kind in (1, 2, 3, 4, 5, 16, 17, 32, 33, 34, 35)
     ],
 }
+WORDS["beat"] = [b"\xcf\xbe\x01\x00", *(bytes([operation]) for operation in range(5))]
 WORDS["stranger"] = WORDS["connection"]
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import struct
 from collections.abc import Callable
 from typing import Any
 
 from cajun_fast._core.codec import Codec
 from cajun_fast._core.frame import TYPES, encode_frame
+from cajun_fast._core.heart import KEY_SIZE, MOST_SLOTS, Heart, siphash
 from cajun_fast._core.link import Link
 from cajun_fast._core.probe import PyWire, answer, fault
 from cajun_fast.actors.system import ActorSystem
@@ -307,6 +309,85 @@ def feed(link: Connection, transport: Transport, data: bytes) -> None:
         data = data[count:]
 
 
+# ---- the beat --------------------------------------------------------------------------------------------------------
+
+
+class BeatGame:
+    """Datagrams of strangers, of the past, and of those who know a key; and a model of which of them count."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.bind(("127.0.0.1", 0))
+        self.heart = Heart(sock.detach(), 3600.0)
+        self.known: dict[int, tuple[bytes, int, tuple[int, int] | None]] = {}  # slot: key, last number, pulse
+        self.dropped = 0
+
+    def play(self) -> None:
+        moves = (self.expect, self.forget, self.throw, self.sign, self.sign)
+        try:
+            while self.reader:
+                moves[self.reader.byte() % len(moves)]()
+            for slot, (_, _, pulse) in self.known.items():
+                heard = self.heart.last(slot)
+                assert (heard and heard[1:]) == pulse
+            assert self.heart.dropped == self.dropped
+        finally:
+            self.heart.close()
+
+    def expect(self) -> None:
+        slot, key = self.reader.number(), self.key()
+        try:
+            self.heart.expect(slot, key)
+        except (ValueError, OverflowError):
+            assert slot >= MOST_SLOTS
+            return
+        pulse = self.known[slot][2] if slot in self.known else None
+        self.known[slot] = key, 0, pulse
+
+    def forget(self) -> None:
+        slot = self.reader.number() & 0xFFFFFFFF
+        self.heart.forget(slot)
+        self.known.pop(slot, None)
+        assert self.heart.last(slot) is None
+
+    def throw(self) -> None:
+        self.take_in(self.reader.text())
+
+    def sign(self) -> None:
+        """By somebody with a key; what it says is as wild as the input."""
+        slot, number, turns, standing = (self.reader.number() for _ in range(4))
+        body = b"\xcf\xbe\x01" + bytes([self.reader.byte() & 1])
+        body += struct.pack(
+            "<I3Q", slot & 0xFFFFFFFF, *(each & (1 << 64) - 1 for each in (number, turns, standing))
+        )
+        self.take_in(body + struct.pack("<Q", siphash(self.key(), body)) + bytes(self.reader.byte() == 7))
+
+    def key(self) -> bytes:
+        return bytes([self.reader.byte() & 1]) * KEY_SIZE
+
+    def take_in(self, data: bytes) -> None:
+        self.heart.take_in(data)
+        if not self.is_genuine(data):
+            self.dropped += 1
+
+    def is_genuine(self, data: bytes) -> bool:
+        if len(data) != 40 or not data.startswith(b"\xcf\xbe\x01"):
+            return False
+        slot, number, turns, standing, mac = struct.unpack("<I4Q", data[4:])
+        if slot not in self.known:
+            return False
+        key, last, _ = self.known[slot]
+        if number <= last or mac != siphash(key, data[:32]):
+            return False
+        self.known[slot] = key, number, (standing & (1 << 63) - 1, turns)
+        return True
+
+
+def beat(data: bytes) -> None:
+    BeatGame(Reader(data)).play()
+
+
 _loop = asyncio.new_event_loop()
 _loop.set_exception_handler(lambda loop, context: None)
 
@@ -317,5 +398,5 @@ def _turn() -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    "codec": codec, "link": link, "connection": connection, "stranger": stranger,
+    "codec": codec, "link": link, "connection": connection, "stranger": stranger, "beat": beat,
 }  # fmt: skip

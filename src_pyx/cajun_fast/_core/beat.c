@@ -133,7 +133,7 @@ static int is_genuine(const slot_t *slot, const unsigned char *beat)
            load(beat + 32, 8) == beat_siphash(slot->key_in, beat, SIGNED);
 }
 
-static void take_in(beat_heart *heart, const unsigned char *beat, ssize_t size)
+void beat_take_in(beat_heart *heart, const unsigned char *beat, ssize_t size)
 {
     uint64_t id = size == BEAT_SIZE ? load(beat + 4, 4) : UINT64_MAX;
     slot_t *slot;
@@ -159,7 +159,7 @@ static void receive_all(beat_heart *heart)
         size = recv(heart->fd, beat, sizeof beat, MSG_DONTWAIT);
         if (size < 0 && errno != ECONNREFUSED)
             return;
-        take_in(heart, beat, size);
+        beat_take_in(heart, beat, size);
     }
 }
 

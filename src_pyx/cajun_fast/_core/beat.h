@@ -21,6 +21,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define BEAT_KEY 16
 #define BEAT_SIZE 40
@@ -49,6 +50,8 @@ int beat_send_to(beat_heart *heart, uint32_t slot, const char *host, uint16_t po
 void beat_forget(beat_heart *heart, uint32_t slot);
 /* 1: `pulse` was filled; 0: nothing was heard in this slot. */
 int beat_last(beat_heart *heart, uint32_t slot, beat_pulse *pulse);
+/* A datagram, as the thread takes it in. */
+void beat_take_in(beat_heart *heart, const unsigned char *beat, ssize_t size);
 uint64_t beat_dropped(beat_heart *heart);
 
 uint64_t beat_siphash(const unsigned char key[BEAT_KEY], const unsigned char *data, size_t size);

@@ -30,6 +30,7 @@ cdef extern from "_core/beat.h" nogil:
                      const unsigned char *key)
     void beat_forget(beat_heart *heart, uint32_t slot)
     int beat_last(beat_heart *heart, uint32_t slot, beat_pulse *pulse)
+    void beat_take_in(beat_heart *heart, const unsigned char *beat, Py_ssize_t size)
     uint64_t beat_dropped(beat_heart *heart)
     uint64_t beat_siphash(const unsigned char *key, const unsigned char *data, size_t size)
 
