@@ -149,6 +149,7 @@ class Recipe:
         if not self.kind.is_class:
             return None, functools.partial(self.target, **self.kwargs) if self.kwargs else self.target, True
         instance = self.target(*self.args, **(self.kwargs or {}))
-        if not self.kind.unbound or "receive" in getattr(instance, "__dict__", ()):
-            return instance, instance.receive, True
-        return instance, self.target.receive, False
+        receive: Receive = instance.receive
+        # Not by its __dict__: an instance that was asked for that reads its attributes more slowly for ever.
+        of_its_class = self.kind.unbound and getattr(receive, "__func__", None) is self.target.receive
+        return (instance, self.target.receive, False) if of_its_class else (instance, receive, True)

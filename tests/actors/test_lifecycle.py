@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from typing import Any
 
@@ -180,6 +181,15 @@ async def test_an_instance_may_have_a_receive_of_its_own(system: ActorSystem) ->
             self.receive = lambda message, context: ("its own", message)  # type: ignore[method-assign]
 
     assert await (await system.spawn(Switching)).ask(1) == ("its own", 1)
+
+
+async def test_an_actors_attributes_stay_where_the_interpreter_reads_them_fast(system: ActorSystem) -> None:
+    seen: list[Any] = []
+    pid = await system.spawn(Recorder, "one", seen)
+    assert await pid.ask(1) == [1]
+    instance = system.cell("one").instance
+    made_a_dict = [each for each in gc.get_referents(instance) if isinstance(each, dict)]
+    assert not made_a_dict, "somebody has asked for its __dict__"
 
 
 async def test_without_a_start_or_after_a_stop_nothing_can_be_spawned() -> None:

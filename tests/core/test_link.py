@@ -3,7 +3,6 @@ and every failure is told."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import random
 import struct
@@ -25,6 +24,7 @@ from cajun_fast.errors import (
     OutcomeUnknownError,
     ProtocolError,
     RemoteActorError,
+    WrongThreadError,
 )
 from tests.core.link_world import FULL, LARGE, MOVING, World
 
@@ -46,11 +46,10 @@ def numbers(world, actor_id):
 
 
 def ask(world, actor_id, message, timeout=5.0):
-    asyncio._set_running_loop(world.loop)
-    try:
+    async def asking():
         return world.a.exchange.pid(actor_id).ask(message, timeout=timeout)
-    finally:
-        asyncio._set_running_loop(None)
+
+    return world.loop.run_until_complete(asking())
 
 
 # ---- the property --------------------------------------------------------------------------------------------------
@@ -332,6 +331,12 @@ def test_asks_are_answered_faulted_and_failed_with_the_actor_named(world):
     with pytest.raises(ActorNotFoundError) as caught:
         missing.result()
     assert caught.value.actor_id == "x1"
+
+
+def test_an_ask_outside_of_the_running_loop_is_turned_away(world):
+    with pytest.raises(WrongThreadError, match="running event loop"):
+        world.a.exchange.pid("x0").ask({"n": 1})
+    assert len(world.a.exchange.asks) == 0
 
 
 def test_asks_and_answers_wait_for_a_few_kilobytes_of_company_and_tells_for_more(world):

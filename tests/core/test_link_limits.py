@@ -33,11 +33,11 @@ def world() -> Iterator[World]:
 
 
 def ask(world: World, actor_id: str, message: Any, timeout: float = 60.0) -> asyncio.Future[Any]:
-    asyncio._set_running_loop(world.loop)
-    try:
-        return world.a.exchange.pid(actor_id).ask(message, timeout=timeout)
-    finally:
-        asyncio._set_running_loop(None)
+    async def asking() -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = world.a.exchange.pid(actor_id).ask(message, timeout=timeout)
+        return future
+
+    return world.loop.run_until_complete(asking())
 
 
 def answer_all(world: World, actor_id: str, size: int = 0) -> int:

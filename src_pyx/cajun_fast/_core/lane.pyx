@@ -4,7 +4,6 @@ Owns the order of messages to one actor id; knows neither sockets nor the store:
 and hands messages to an Inbox or a Carrier.
 """
 
-import asyncio
 import contextvars
 import weakref
 from collections import deque
@@ -31,7 +30,6 @@ cdef extern from "Python.h":
 
 RUNNING = contextvars.ContextVar("cajun_fast_running_actor", default=None)
 cdef Pid _running = None
-cdef object _get_running_loop = asyncio._get_running_loop
 
 
 cdef Pid running_actor(Exchange exchange):
@@ -736,7 +734,7 @@ cdef class Pid:
         exchange.check()
         if not timeout > 0:
             raise ValueError(f"a timeout is a number of seconds above 0: got {timeout!r}")
-        if _get_running_loop() is not exchange.loop:
+        if not exchange.loop.is_running():      # in this thread, so it is the running one; asyncio's own answer is a system call
             raise WrongThreadError("an ask needs the running event loop of its system: call it from a coroutine")
         cdef int number = guarantee_of(exchange, guarantee)
         future = exchange.loop.create_future()
