@@ -215,10 +215,12 @@ async def store_for(name: str, folder: Path) -> AsyncIterator[str]:
         yield name
 
 
-async def run(store_name: str, count: int) -> dict[str, Any]:
+async def run(store_name: str, count: int, logs: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         async with store_for(store_name, Path(folder)) as store:
-            processes = {name: await start_node(name, store, Path(folder) / f"{name}.log") for name in NODES}
+            processes = {
+                name: await start_node(name, store, (logs or Path(folder)) / f"{name}.log") for name in NODES
+            }
             try:
                 config = cf.ClusterConfig.Builder("client", store).with_messaging_port(0).as_client().build()
                 async with cf.ClusterFactory.create_cluster_system(config) as system:
@@ -234,8 +236,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--actors", type=int, default=100_000)
     parser.add_argument("--store", default="sqlite", help="sqlite, etcd (starts one), or a URL")
     parser.add_argument("--json", action="store_true", help="one line, for programs")
+    parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep what the nodes say there")
     given = parser.parse_args(arguments)
-    figures = cf.run(run(given.store, given.actors))
+    figures = cf.run(run(given.store, given.actors, given.logs))
     print(json.dumps(figures) if given.json else json.dumps(figures, indent=2))
 
 

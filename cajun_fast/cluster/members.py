@@ -99,6 +99,11 @@ class Members:
         """As ``lives``, and its record stands in the store too."""
         return self.lives(owner) and owner.node not in self._unlisted
 
+    def stands(self, owner: Owner) -> bool:
+        """As ``is_listed``, and nobody has marked it as suspected."""
+        record = self._nodes.get(owner.node)
+        return record is not None and self.is_listed(owner) and not record.suspected
+
     def hosts(self) -> list[NodeRecord]:
         """Nodes that may get new actors, in order of id."""
         nodes = (self._nodes[node] for node in sorted(self._nodes))

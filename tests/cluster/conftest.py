@@ -61,7 +61,7 @@ class Cluster:
         node.membership._lease = None
         node.membership._disarm()
         node.leadership._lock = None
-        await node._tasks.stop()
+        await node.tasks.stop()
         for part in (
             node.membership._tasks,
             node.leadership._tasks,

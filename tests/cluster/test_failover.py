@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import cajun_fast as cf
+from cajun_fast.cluster.host import ask_to_adopt
 from cajun_fast.cluster.records import ActorRecord, Owner
 from cajun_fast.metadata import Compare
 from tests.cluster.conftest import Cluster, eventually
@@ -175,7 +176,7 @@ async def test_nobody_adopts_from_a_node_that_lives_whoever_asks(cluster: Cluste
     await b.register(Account, "x")
     standing = await a._node.directory.read("x", fresh=True)
     assert standing is not None
-    assert await a._node._adopt("a", [standing]) == [("x", "later", "node 'b' lives")]
+    assert await ask_to_adopt(a._node.exchange, "a", [standing], 10) == [("x", "later", "node 'b' lives")]
     assert await where(a, "x") == "b"
 
 
@@ -201,7 +202,10 @@ async def test_an_order_to_adopt_given_twice_starts_one_actor(cluster: Cluster) 
     await cluster.kill("b")
     await eventually(lambda: "b" not in a.known_nodes and "b" not in c.known_nodes)
     orders = [
-        node._node._adopt(target, [standing]) for node in (a, c) for target in ("a", "c") for _ in range(3)
+        ask_to_adopt(node._node.exchange, target, [standing], 10)
+        for node in (a, c)
+        for target in ("a", "c")
+        for _ in range(3)
     ]
     outcomes = [outcome for answers in await asyncio.gather(*orders) for _, outcome, _ in answers]
     assert set(outcomes) <= {"adopted", "taken"}
