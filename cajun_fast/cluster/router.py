@@ -120,7 +120,7 @@ class ClusterRouter:
             self._to_system_actor(lane)
         elif self._to_shard is not None and is_sharded(lane.target):
             self._to_shard(lane)
-        elif lane.refusals or not self._to_cached(lane):
+        elif lane.refusals or lane.inbox is not None or not self._to_cached(lane):
             self.search(lane, self._find)
 
     def refresh(self, lane: Lane) -> None:
@@ -215,30 +215,41 @@ class ClusterRouter:
         if was_here:  # it is here, but takes nothing just now: frozen, or about to stop
             await asyncio.sleep(LOCAL_PAUSE)
         waiting_since = self._now_ns()
+        says_here = False
         while not self._to_local(lane):
             waited = (self._now_ns() - waiting_since) / 1e9
             try:
-                standing = await self._locate(lane.target, fresh=was_here or lane.refusals > 0)
-            except NodeUnavailableError:
-                if lane.refusals == 0 or waited >= self._patience.rehost_timeout:
-                    raise
-                await asyncio.sleep(
-                    LONGEST_PAUSE
-                )  # it is somewhere: its home refuses for want of the store too
+                standing = await self._locate(lane.target, fresh=says_here or was_here or lane.refusals > 0)
+            except NodeUnavailableError as error:
+                await self._wait_for_store(lane, waited, error)
                 continue
             if lane.inbox is not None:
                 return
-            if standing is None:
+            if standing is None or (says_here and self._is_missing(lane, standing)):
                 raise not_found(lane.target)
-            if await self._follow(lane, standing, waited):
+            if self._is_missing(lane, standing):
+                says_here = True  # or it has just left, and this was read before: the next read begins now
+            elif await self._follow(lane, standing, waited):
                 return
+
+    async def _wait_for_store(self, lane: Lane, waited: float, error: NodeUnavailableError) -> None:
+        """A pause for a lane that was refused: it is somewhere, its home refuses for want of the store too."""
+        if lane.refusals == 0 or waited >= self._patience.rehost_timeout:
+            raise error
+        await asyncio.sleep(LONGEST_PAUSE)
+
+    def _is_missing(self, lane: Lane, standing: Standing) -> bool:
+        """Whether the record says that it is here, and it is not, and is not about to be."""
+        return (
+            standing.record.owner == self._owner
+            and not self._is_starting(lane.target)
+            and (self._exchange is None or lane.target not in self._exchange.inboxes)
+        )
 
     async def _follow(self, lane: Lane, standing: Standing, waited: float) -> bool:
         """Go where the record says; False after a wait, when the record has to be read again."""
         owner, refused = standing.record.owner, lane.refusals
         if owner == self._owner:
-            if not self._is_starting(lane.target):
-                raise not_found(lane.target)
             await self._pause_for_start(lane, waited + pauses_before(refused), owner)
             return False
         if not self._members.lives(owner):

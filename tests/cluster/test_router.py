@@ -284,6 +284,47 @@ def test_a_claim_of_this_node_without_an_actor_is_nobody() -> None:
     turned(story)
 
 
+def test_an_actor_that_leaves_while_its_record_is_read_is_found_where_it_has_gone() -> None:
+    """What was read says "here", from before the move; when the answer comes the move is over."""
+
+    async def story() -> list[str]:
+        async with world() as w:
+            await w.own("x", "me")
+            before = await w.directory.read("x")
+            await w.own("x", "a")
+            locate = w.locator.locate
+
+            async def late(actor_id: str, *, fresh: bool = False) -> Any:
+                return await locate(actor_id, fresh=True) if fresh else before
+
+            w.locator.locate = late  # type: ignore[method-assign]
+            lane = FakeLane("x")
+            w.router.search(lane, w.router._find)  # type: ignore[arg-type]
+            await until(lambda: lane.story)
+            return lane.story
+
+    assert turned(story) == ["link a"]
+
+
+def test_an_actor_that_is_still_here_is_not_looked_for_elsewhere_before_it_has_gone() -> None:
+    """The commit of its move stands and the cache knows it; the copy here has not let go of its messages yet."""
+
+    async def story() -> tuple[list[str], list[str]]:
+        async with world() as w:
+            await w.own("x", "a")
+            await w.resolve(FakeLane("x"))
+            lane = FakeLane("x")
+            lane.inbox = w.exchange.inboxes["x"] = "inbox"
+            w.router.resolve(lane)  # type: ignore[arg-type]
+            at_once = list(lane.story)
+            w.exchange.inboxes.clear()
+            lane.inbox = None
+            await until(lambda: lane.story)
+            return at_once, lane.story
+
+    assert turned(story) == ([], ["link a"])
+
+
 def test_a_lost_owner_is_waited_for_until_somebody_has_it_again() -> None:
     async def story() -> None:
         async with world() as w:

@@ -94,6 +94,7 @@ cdef class Lane:
     cdef readonly bint moving           # the last refusal said MOVING: the actor lives, and is on its way elsewhere
     cdef bint refused_full              # its mailbox was full: it waits for the peer's ROOM, and for nothing else
     cdef bint flushing                  # `flush` is on the stack
+    cdef bint flush_again               # … and was asked for once more
     cdef object listeners               # futures of ready(); None when empty
     cdef readonly object way            # Way (durable.pxd), once the actor has shown to be durable; None for all others
 

@@ -530,14 +530,22 @@ cdef class Lane:
         return self.find()
 
     cdef int flush(self) except -1:
-        """What waits goes, in order, as far as there is room. Called from within itself it does nothing."""
-        if self.returned is not None or self.flushing:
+        """What waits goes, in order, as far as there is room. Called from within itself, by who was asked for the way and
+        answered at once, it goes on in the next turn of the loop."""
+        if self.returned is not None:
+            return 0
+        if self.flushing:
+            self.flush_again = True
             return 0
         self.flushing = True
         try:
             self.flush_waiting()
         finally:
             self.flushing = False
+            if self.flush_again:
+                self.flush_again = False
+                if self.waiting is not None and not self.resolving:
+                    self.exchange.loop.call_soon(self.on_room)
         return 0
 
     cdef int flush_waiting(self) except -1:
