@@ -1,9 +1,9 @@
 """Durable actors in a cluster: the store they are kept in, the epoch of each ownership, and notes between nodes.
 
-Laws: the epoch of an actor is the revision at which this node's claim of it was written, within the life of the
-metadata store (its realm, a text drawn once and kept in it): a later owner has a higher one, and a metadata store that
-was begun anew is another realm. A copy whose commit is refused is stopped and nothing is written for it. Every member
-can send to durable actors, clients too; hosting them takes a persistence.
+Laws: the epoch of an actor is the revision at which this node's claim of it, or of its shard, was written, within the
+life of the metadata store (its realm, a text drawn once and kept in it): a later owner has a higher one, and a
+metadata store that was begun anew is another realm. A copy whose commit is refused is stopped and nothing is written
+for it. Every member can send to durable actors, clients too; hosting them takes a persistence.
 """
 
 from __future__ import annotations
@@ -54,9 +54,6 @@ class DurableActors:
         self._node = node
         self._persistence = persistence or (open_persistence(url) if url and not node.config.client else None)
         self._realm = ""
-        #: Asked for the number of an ownership that no claim of this node's stands for (a shard's, for example):
-        #: (actor id) -> number that rises with each owner, or None.
-        self.other_epochs: Callable[[str], int | None] = lambda _: None
         self.durability: Durability | None = None
 
     async def start(self) -> None:
@@ -115,7 +112,7 @@ class DurableActors:
         cell = self._node.actors.cell(actor_id)
         top = top_of(cell) if cell is not None else actor_id
         standing = self._node.hosting.owned.get(top)
-        number = standing.revision if standing is not None else self.other_epochs(top)
+        number = standing.revision if standing is not None else self._node.sharding.epoch_of(top)
         if number is None:
             raise NotRunningError(
                 f"durable actor {actor_id!r} is not this node's any more: it was not started"

@@ -27,6 +27,7 @@ from cajun_fast.cluster.records import NodeRecord, Owner
 from cajun_fast.cluster.router import ClusterRouter
 from cajun_fast.cluster.shards.allocator import Allocator, Pace
 from cajun_fast.cluster.shards.handover import Handover, Moved
+from cajun_fast.cluster.shards.ids import is_sharded
 from cajun_fast.cluster.shards.passivation import Passivation
 from cajun_fast.cluster.shards.records import ShardRecord, agreed_count
 from cajun_fast.cluster.shards.region import Region
@@ -171,6 +172,11 @@ class Sharding:
     def new_home(self, actor_id: str) -> str | None:
         """The node to name to whoever sent to a sharded actor that is not here."""
         return self.route.new_home(actor_id) if hasattr(self, "route") else None
+
+    def epoch_of(self, actor_id: str) -> int | None:
+        """Under which number this node owns a sharded actor: a later owner of its shard has a higher one."""
+        record = self.table.of_actor(actor_id) if is_sharded(actor_id) else None
+        return record.revision if record is not None and record.owner == self._owner() else None
 
     # ---- types
 
