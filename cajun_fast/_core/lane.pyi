@@ -11,7 +11,7 @@ from cajun_fast._core.flight import Flight
 from cajun_fast._core.instruments import Sampler
 from cajun_fast._core.locations import Location
 from cajun_fast._core.mail import Volatile
-from cajun_fast._core.ports import Carrier, Gate, Inbox, Replies
+from cajun_fast._core.ports import Carrier, Gate, Inbox, Replies, Tracer
 
 __test__: dict[str, str]
 
@@ -34,6 +34,7 @@ class Exchange:
     raise_when_full: bool
     ways: Ways
     volatile: Volatile
+    tracer: Tracer | None
     gates: dict[str, Gate] | None
     async_actors: int
     def __init__(
@@ -124,6 +125,8 @@ class Waiting:
     def deadline(self) -> int: ...
     @property
     def waiter(self) -> asyncio.Future[None] | None: ...
+    @property
+    def trace(self) -> bytes | None: ...
 
 @disjoint_base
 class Lane:

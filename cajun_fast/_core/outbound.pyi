@@ -31,6 +31,7 @@ class Outbound(Carrier):
     bytes_in: int
     resent: int
     returned: int
+    traces: bool
     def __init__(
         self,
         exchange: Exchange,

@@ -8,6 +8,9 @@ class _Listener(Protocol):
     def on_room(self) -> None: ...
 
 @disjoint_base
+class Tracer: ...
+
+@disjoint_base
 class Replies:
     @property
     def node(self) -> str: ...

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Coroutine
+from contextvars import Context
 from typing import Any, TypeVar, final
 
 from typing_extensions import disjoint_base
@@ -34,6 +35,8 @@ class Dispatcher:
     ) -> None: ...
     @property
     def exchange(self) -> Exchange: ...
+    @property
+    def base(self) -> Context: ...
     @property
     def keeper(self) -> Any: ...
     @property

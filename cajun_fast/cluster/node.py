@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from cajun_fast._core.lane import Exchange, Pid
+from cajun_fast._core.turns import Dispatcher
 from cajun_fast.actors.registry import Registry
 from cajun_fast.cluster import settings, wiring
 from cajun_fast.cluster.deaths import ClusterDeaths, deaths_id
@@ -109,6 +110,8 @@ class Node:
         self.hold = wiring.make_hold(self)
         self.router = wiring.make_router(self)
         self.actors = wiring.make_actors(self)
+        #: Called with the dispatcher before any connection is made.
+        self.tracers: list[Callable[[Dispatcher], None]] = []
         self.standstill = Standstill(self.actors)
         self.failover = wiring.make_failover(self)
         self.sharding = wiring.make_sharding(self)
@@ -131,6 +134,8 @@ class Node:
         await self.take_incarnation()
         await self.actors.start()
         self.exchange = self.actors.exchange
+        for install in self.tracers:
+            install(self.actors.dispatcher)
         await self.open_links(self.config.messaging.port)
         self.hosting = wiring.make_hosting(self)
         self.locator.on_moved = self.news.actor_moved

@@ -17,6 +17,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from cajun_fast._core.lane import Exchange, Pid
+from cajun_fast._core.turns import Dispatcher
 from cajun_fast.actors.dead_letters import DeadLetters
 from cajun_fast.actors.groups import Group
 from cajun_fast.actors.ids import check_id, random_ids
@@ -123,6 +124,15 @@ class ClusterActorSystem:
             self._node.leadership,
             Steering(self._node),
         )
+
+    def trace_with(self, install: Callable[[Dispatcher], None]) -> None:
+        """For ``cajun_fast.metrics.tracing.trace``: call ``install`` with the dispatcher, now or once there is one, to
+        set its exchange's tracer. Raises NotRunningError once the system has stopped.
+        """
+        if self._life is Life.NEW:
+            self._node.tracers.append(install)
+        else:
+            install(self._running.actors.dispatcher)
 
     async def join_cluster(self, *discoveries: Discovery) -> Mapping[str, NodeAddress]:
         """Join, unless that was done: ``start``. Asks ``discoveries`` and the configured one where nodes are, now and

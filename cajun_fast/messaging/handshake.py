@@ -39,6 +39,7 @@ class Feature(enum.IntFlag):
     """What a node can do beyond its protocol version; used where both ends can."""
 
     BEAT = 1
+    TRACE = 2  # it reads the trace of a message; others pass over it
 
 
 class Refusal(enum.IntEnum):

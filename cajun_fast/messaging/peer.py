@@ -232,6 +232,7 @@ class Peer:
         self._refused = False
         self.breaker.reset()
         self._set_refusal()
+        self.link.traces = bool(self.features & Feature.TRACE)
         connection.start(self.link)
         self._wake.set()
         self._look(self.system.now())

@@ -101,7 +101,12 @@ class MessagingSystem:
         """Listen; returns the true address. Raises ConfigError for one that cannot be had, and for certificates and
         keys that cannot be used."""
         self.security.load(self.node_id)
-        self._listener = await self._network.listen(host, port, lambda: self._protocol(None, None))
+        # Connections run in the context they are made in, which must be nobody's: handlers run straight from them.
+        self._listener = await self.loop.create_task(
+            self._network.listen(host, port, lambda: self._protocol(None, None)),
+            name="listen",
+            context=self.dispatcher.base.copy(),
+        )
         if self.security.gap and not is_loopback(host):
             log.warning(
                 "node %r listens on %s:%d %s",
@@ -152,7 +157,7 @@ class MessagingSystem:
 
     def start_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """A task that ends with the system at the latest."""
-        task = self.loop.create_task(coroutine, name=name)
+        task = self.loop.create_task(coroutine, name=name, context=self.dispatcher.base.copy())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -290,7 +295,7 @@ class MessagingSystem:
         nonce = self.random.randbytes(32) if self.ring is None else fresh_nonce()
         return Hello(
             self.node_id, self.incarnation, self.cluster, target, stream, established, nonce, client=self.client,
-            features=0 if self.heart is None else Feature.BEAT,
+            features=Feature.TRACE | (0 if self.heart is None else Feature.BEAT),
         )  # fmt: skip
 
     @property

@@ -129,11 +129,14 @@ class LinkGame:
 
     def record(self) -> None:
         take = self.reader
-        target, kind, flags, tag = take.byte(), 1 + take.byte() % 5, take.byte(), take.number()
+        target, kind, flags, tag = take.byte(), take.byte(), take.byte(), take.number()
+        extra, kind = kind >= 128, 1 + kind % 5
         options = b""
         for flag, layout in ((0x04, "<I"), (0x08, "<Q"), (0x10, "<I"), (0x20, "<I")):
             if flags & flag:
                 options += struct.pack(layout, take.byte() if flag != 0x08 else tag & (2**64 - 1))
+        if extra:  # what no flag names: a trace, or anything
+            options += take.text()[:1000]
         self.numbered(struct.pack("<IBBH", target, kind, flags, len(options)) + options + take.text())
 
     def numbered(self, body: bytes) -> None:

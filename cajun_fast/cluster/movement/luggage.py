@@ -18,7 +18,7 @@ from cajun_fast.errors import ProtocolError
 @dataclass(frozen=True, slots=True)
 class Letter:
     """A message of the mailbox. ``tag`` 0: a tell; ``asker`` is the node whose ask it is; ``left`` in seconds until its
-    deadline, None without one.
+    deadline, None without one; ``trace`` as in a frame, None where it is not traced.
     """
 
     message: bytes
@@ -26,6 +26,7 @@ class Letter:
     tag: int = 0
     asker: str | None = None
     left: float | None = None
+    trace: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,9 @@ def _piece(piece: Piece) -> dict[str, Any]:
         "type": piece.type,
         "args": piece.arguments,
         "state": piece.state,
-        "mail": [[each.message, each.sender, each.tag, each.asker, each.left] for each in piece.letters],
+        "mail": [
+            [each.message, each.sender, each.tag, each.asker, each.left, each.trace] for each in piece.letters
+        ],
         "timers": [[each.message, each.left, each.interval] for each in piece.alarms],
         "delayed": [[each.target, each.message, each.guarantee, each.left] for each in piece.postponed],
         "extras": piece.extras,
@@ -96,7 +99,7 @@ def _restored(tree: dict[str, Any]) -> Piece:
         type=str(tree["type"]),
         arguments=bytes(tree["args"]),
         state=tree["state"],
-        letters=tuple(Letter(*each[:5]) for each in tree["mail"]),
+        letters=tuple(Letter(*each[:6]) for each in tree["mail"]),
         alarms=tuple(Alarm(*each[:3]) for each in tree["timers"]),
         postponed=tuple(Postponed(*each[:4]) for each in tree["delayed"]),
         extras=dict(tree.get("extras", {})),

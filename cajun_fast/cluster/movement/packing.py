@@ -91,14 +91,16 @@ class Packer:
         )
 
     def _letter(
-        self, cell: Cell, message: Any, sender: Any, replies: Replies | None, tag: int, deadline: int
-    ) -> Letter:
+        self, cell: Cell, message: Any, sender: Any, replies: Replies | None, tag: int, deadline: int,
+        trace: bytes | None,
+    ) -> Letter:  # fmt: skip
         return Letter(
             self._encode(message, cell, "a message in its mailbox"),
             None if sender is None else sender.id,
             tag,
             replies.node if tag and replies is not None else None,
             (deadline - self._exchange.clock()) / 1e9 if deadline else None,
+            trace,
         )
 
     def _arguments(self, cell: Cell) -> bytes:
@@ -156,7 +158,7 @@ class Unpacker:
             self._type_of_name(piece.type), piece.actor_id, tuple(args), kwargs, parent
         )
 
-    def _entry(self, letter: Letter) -> tuple[Any, Any, Replies | None, int, int]:
+    def _entry(self, letter: Letter) -> tuple[Any, Any, Replies | None, int, int, bytes | None]:
         sender = None if letter.sender is None else self._exchange.pid(letter.sender)
         deadline = 0 if letter.left is None else self._exchange.clock() + round(letter.left * 1e9)
         return (
@@ -165,6 +167,7 @@ class Unpacker:
             self._asker(letter.asker) if letter.tag else None,
             letter.tag,
             deadline,
+            letter.trace,
         )
 
     def _asker(self, node: str | None) -> Replies:

@@ -81,6 +81,7 @@ cdef class Cell(Intake):
     cdef int rest(self) except -1
     cdef int start_pump(self, object first) except -1
     cdef bint _next(self) except -1
+    cdef int _enter_span(self) except -1
     cdef object _invoke(self)
     cdef int _settle(self, object value) except -1
     cdef int _cut_off(self, object error) except -1

@@ -203,6 +203,8 @@ cdef class Cell(Intake):
             self.context = <Context> lent
             self.context.began = self.dispatcher.exchange.now
             self.dispatcher.spare = None
+            if self.context.mark is not None and self.context.mark.span is not None:
+                self.context.mark.span.leave()
             return self.start_pump(value)
         if (<Context> lent).mark is not None:
             self.end_mark(<Context> lent, None)
@@ -217,6 +219,8 @@ cdef class Cell(Intake):
         except (KeyboardInterrupt, SystemExit) as error:
             self.failed += 1
             self.tally.failed += 1
+            if context.mark is not None and context.mark.span is not None:
+                context.mark.span.end(error)
             context.mark = None
             if context.tag:
                 context.fault(error)
@@ -251,6 +255,9 @@ cdef class Cell(Intake):
         context.mark.begun = <int64_t> self.dispatcher.clock()
         if context.mark.mail is not None:
             self.gate.begin(context.mark.mail)
+        if context.mark.trace is not None and self.dispatcher.exchange.tracer is not None:
+            context.mark.span = (<object> self.dispatcher.exchange.tracer).handle(
+                context.mark, self.pid.lane.target, self.tally.type, context.tag != 0, context.sender)
         return 0
 
     cdef int end_mark(self, Context context, object error) except -1:
@@ -259,6 +266,9 @@ cdef class Cell(Intake):
         context.mark = None
         if mark.mail is not None:
             self.gate.handled(mark.mail, error)
+        if mark.span is not None:
+            mark.span.end(error)
+            mark.span = None
         if mark.weight:
             self.tally.latency.add(now - mark.at, mark.weight)
             self.tally.handling.add(now - mark.begun, mark.weight)
@@ -317,6 +327,8 @@ cdef class Cell(Intake):
     async def _pump(self, first):
         RUNNING_ACTOR.set(self.pid)
         try:
+            if first is not None:
+                self._enter_span()
             while True:
                 if self.failure is not None:
                     await self.dispatcher.keeper.recover(self, *self.failure)
@@ -350,6 +362,12 @@ cdef class Cell(Intake):
             self.context = Context.__new__(Context)
             self.context.cell = self
         return self.take(self.context)
+
+    cdef int _enter_span(self) except -1:
+        """A handler that began on a dispatcher's stack goes on in this task."""
+        if self.context.mark is not None and self.context.mark.span is not None:
+            self.context.mark.span.enter()
+        return 0
 
     cdef object _invoke(self):
         self.handled += 1

@@ -5,6 +5,7 @@ Owns the right to answer one ask; all that is slow it hands to the keeper.
 
 import asyncio
 
+from cajun_fast._core.lane cimport traced
 from cajun_fast._core.ports cimport ASK, TELL
 
 from cajun_fast.errors import DeliveryError
@@ -69,8 +70,12 @@ cdef class Context:
         """
         cdef Exchange exchange = self.cell.dispatcher.exchange
         exchange.check()
-        pid.lane.submit(ASK if self.tag else TELL, self.message, exchange.guarantee, self.sender, self.tag,
-                        self.replies, self.deadline, None, False)
+        if exchange.tracer is not None and exchange.tracer.sampled():
+            traced(pid, "forward", self.message, exchange.guarantee, self.sender, self.tag, self.replies, self.deadline,
+                   None)
+        else:
+            pid.lane.submit(ASK if self.tag else TELL, self.message, exchange.guarantee, self.sender, self.tag,
+                            self.replies, self.deadline, None, False)
         self.tag = 0
 
     def spawn(self, target, name=None, /, *args, **kwargs):

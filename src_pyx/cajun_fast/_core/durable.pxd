@@ -31,6 +31,7 @@ cdef class Entry:
     cdef Replies origin
     cdef int64_t deadline
     cdef object waiter
+    cdef object trace           # bytes of a frame's TRACE option, or None
 
 @cython.final
 cdef class Stream:

@@ -107,6 +107,7 @@ cdef class Way(Carrier):
         entry.origin = origin
         entry.deadline = deadline
         entry.waiter = waiter
+        entry.trace, self.lane.exchange.trace = self.lane.exchange.trace, None
         return self.keep(own, entry)
 
     cdef int keep(self, Stream stream, Entry entry) except -1:
@@ -206,9 +207,11 @@ cdef class Way(Carrier):
                               VOID_MAIL if entry.void else 0, left)
         if not entry.void:
             payload += <bytes>entry.message
+        self.lane.exchange.trace = entry.trace
         verdict = self.carrier.post(
             self.lane, TELL if entry.void else entry.kind, entry.guarantee | NUMBERED, payload,
             entry.sender, 0 if entry.void else entry.tag, None if entry.void else entry.origin, 0, None, True)
+        self.lane.exchange.trace = None
         if verdict == FULL:
             self.carrier.call_when_room(self)
         elif verdict != TAKEN:
@@ -233,6 +236,7 @@ cdef class Way(Carrier):
             mail.replies = entry.origin if entry.tag else None
             mail.tag = entry.tag
             mail.deadline = entry.deadline
+            mail.trace = entry.trace
         verdict = self.inbox.deliver_numbered(mail)
         if verdict == DROPPED:
             return TAKEN

@@ -41,6 +41,14 @@ cdef enum RecordFlag:
     NUMBERED = 0x40                 # for its target: the payload begins with a header of its own, see mail.pxd
     IN_BULK = 0x80                  # the payload is the u32 id of a finished transfer
 
+# Behind the options that the flags name may stand further ones: kind u8 | length u16 | value. Whoever does not know a
+# kind passes over it, and whoever knows none of them over all.
+cdef enum:
+    EXTRA_HEADER = 3
+    TRACE = 1                       # kind: trace id 16 bytes | parent span's id 8 | W3C flags u8 | tracestate, ASCII
+    TRACE_LEAST = 25
+    TRACE_MOST = 25 + 512
+
 cdef struct Header:
     uint8_t magic
     uint8_t version
@@ -76,6 +84,8 @@ cdef struct Record:
     uint64_t tag
     uint32_t deadline
     uint32_t origin
+    const unsigned char *trace      # of a message that is traced, else NULL
+    Py_ssize_t trace_size
     const unsigned char *payload
     Py_ssize_t size
 

@@ -27,6 +27,7 @@ cdef bint get_record(const unsigned char *at, Py_ssize_t size, Record *record) n
     record.tag = 0
     record.deadline = 0
     record.origin = 0
+    record.trace = NULL
     if record.flags & WITH_SENDER:
         record.sender = load_le32(option)
         option += 4
@@ -38,9 +39,26 @@ cdef bint get_record(const unsigned char *at, Py_ssize_t size, Record *record) n
         option += 4
     if record.flags & WITH_ORIGIN:
         record.origin = load_le32(option)
+    if options != options_size(record.flags):
+        find_trace(at + 8 + options_size(record.flags), options - options_size(record.flags), record)
     record.payload = at + 8 + options
     record.size = size - 8 - options
     return True
+
+
+cdef void find_trace(const unsigned char *at, Py_ssize_t left, Record *record) noexcept nogil:
+    """Look through the options that no flag names; what does not fit is passed over, like what is not known."""
+    cdef Py_ssize_t size
+    while left >= EXTRA_HEADER:
+        size = load_le16(at + 1)
+        if EXTRA_HEADER + size > left:
+            return
+        if at[0] == TRACE and TRACE_LEAST <= size <= TRACE_MOST:
+            record.trace = at + EXTRA_HEADER
+            record.trace_size = size
+            return
+        at += EXTRA_HEADER + size
+        left -= EXTRA_HEADER + size
 
 
 def encode_frame(int type, bytes body=b"", uint64_t sequence=0):

@@ -205,6 +205,7 @@ cdef class DurableGate(Gate):
         else:
             mark = mark_at(<int64_t>self.ways.exchange.clock())
             mark.mail = mail
+            mark.trace = mail.trace
             verdict = self.cell.admit(
                 mail.message, mail.sender, mail if mail.tag else None, mail.tag, mail.deadline, mark)
             if verdict == DROPPED:

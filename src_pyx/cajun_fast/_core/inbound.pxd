@@ -56,6 +56,8 @@ cdef class Inbound:
     cdef int on_message(self, Record *record) except -1
     cdef int deliver(self, Record *record, InName name, object message) except -1
     cdef Mark mark(self, Record *record)
+    cdef Mark traced_mark(self, Record *record)
+    cdef int note_arrival(self, Mark mark, Record *record) except -1
     cdef int deliver_safely(self, Record *record, InName name, object message) except -1
     cdef int refuse_unread(self, Record *record, InName name, int verdict) except -1
     cdef int on_answer(self, Record *record) except -1

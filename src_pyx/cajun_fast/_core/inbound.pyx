@@ -7,7 +7,7 @@ from cajun_fast._core.frame cimport (
     IN_BULK, NUMBERED, WITH_DEADLINE, WITH_ORIGIN, WITH_SENDER, Record, get_record,
 )
 from cajun_fast._core.flight cimport ARRIVED, TURNED_AWAY
-from cajun_fast._core.instruments cimport Mark
+from cajun_fast._core.instruments cimport Mark, mark_at
 from cajun_fast._core.ports cimport (
     ASK, DROPPED, DURABLE, FAULT, FORBIDDEN, FULL, MOVING, NAME, NOT_HERE, REPLY, TAKEN, TELL, TOO_LARGE, UNREADABLE, VOID, Inbox, Replies,
 )
@@ -165,6 +165,9 @@ cdef class Inbound:
                 replies = self.ports.replies_for(self.name(record.origin).id)
         if record.flags & NUMBERED:
             return name.inbox.deliver_numbered(addressed(<Mail>message, sender, replies, record))
+        if record.trace is not NULL:
+            return self.exchange.deliver_marked(
+                self.traced_mark(record), name.inbox, message, sender, replies, record.tag, deadline, True)
         if self.exchange.sampler.picks(self.frame_seq):
             return self.exchange.deliver_marked(
                 self.mark(record), name.inbox, message, sender, replies, record.tag, deadline, True)
@@ -174,12 +177,25 @@ cdef class Inbound:
         """Of a message that is measured."""
         cdef Mark mark = self.exchange.sampler.take(<int64_t>self.exchange.clock())
         if mark is not None:
-            mark.node = self.replies.node
-            mark.stream = self.stream
-            mark.sequence = self.frame_seq
-            self.exchange.flight.note(
-                ARRIVED, 0, mark.node, mark.stream, mark.sequence, self.name(record.target).id, mark.at)
+            self.note_arrival(mark, record)
         return mark
+
+    cdef Mark traced_mark(self, Record *record):
+        """Of a message that is traced, whether or not it is measured."""
+        cdef int64_t now = self.exchange.clock()
+        cdef Mark mark = self.exchange.sampler.take(now) if self.exchange.sampler.picks(self.frame_seq) else None
+        if mark is None:
+            mark = mark_at(now)
+        mark.trace = record.trace[:record.trace_size]
+        self.note_arrival(mark, record)
+        return mark
+
+    cdef int note_arrival(self, Mark mark, Record *record) except -1:
+        mark.node = self.replies.node
+        mark.stream = self.stream
+        mark.sequence = self.frame_seq
+        return self.exchange.flight.note(
+            ARRIVED, 0, mark.node, mark.stream, mark.sequence, self.name(record.target).id, mark.at)
 
     cdef object decode(self, Serializer serializer, Record *record):
         cdef bytearray payload
@@ -282,6 +298,8 @@ cdef Mail addressed(Mail mail, Pid sender, Replies replies, Record *record):
     mail.sender = sender
     mail.replies = replies
     mail.tag = record.tag if record.kind == ASK else 0
+    if record.trace is not NULL:
+        mail.trace = record.trace[:record.trace_size]
     return mail
 
 

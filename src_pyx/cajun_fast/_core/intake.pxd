@@ -34,4 +34,5 @@ cdef class Intake(Resident):
     cdef bint take(self, Context context) except -1
     cdef bint take_extra(self, Context context, Entry* entry) except -1
     cdef int note_dropped(self, Dated dated) except -1
+    cdef int note_trace(self, Dated dated, object error) except -1
     cdef int announce_room(self) except -1

@@ -9,7 +9,7 @@ from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint32_t
 
 from cajun_fast._core.flight cimport LET_GO
-from cajun_fast._core.instruments cimport Mark
+from cajun_fast._core.instruments cimport Mark, mark_at
 from cajun_fast._core.lane cimport Exchange
 from cajun_fast._core.mailbox cimport (
     POLICY_BLOCK, POLICY_FAIL, RING_DROPPED_OLDEST, RING_FULL, ring_clear, ring_init, ring_pop, ring_push, ring_visit,
@@ -37,6 +37,12 @@ cdef object dated(Replies replies, int64_t deadline, Exchange exchange):
     both.deadline = deadline
     both.mark, exchange.mark = exchange.mark, None
     return both
+
+
+cdef object trace_of(object extra):
+    """Of a message that waits."""
+    cdef Mark mark = (<Dated> extra).mark if type(extra) is Dated else None
+    return None if mark is None else mark.trace
 
 
 cdef class Intake(Resident):
@@ -68,6 +74,7 @@ cdef class Intake(Resident):
             verdict = self.refuse(message, sender, replies, tag, direct)
             if verdict == DROPPED and type(extra) is Dated:
                 self.note_dropped(<Dated> extra)
+                self.note_trace(<Dated> extra, self.mailbox_full())
             return verdict
         if verdict == RING_DROPPED_OLDEST:
             self.let_go(&dropped, "mailbox-full", self.mailbox_full())
@@ -102,6 +109,8 @@ cdef class Intake(Resident):
             self.let_mail_go((<Dated> extra).mark.mail, reason)
             if reason == "stopped":         # whoever numbered it keeps it, and finds out for himself
                 return 0
+        if type(extra) is Dated:
+            self.note_trace(<Dated> extra, error)
         if entry.tag:
             (<Replies> (<Dated> extra).replies if type(extra) is Dated else <Replies> extra).fault(entry.tag, error)
         else:
@@ -115,6 +124,13 @@ cdef class Intake(Resident):
             return 0
         return exchange.losses.note(
             LET_GO, 0, mark.node, mark.stream, mark.sequence, self.pid.lane.target, exchange.now)
+
+    cdef int note_trace(self, Dated dated, object error) except -1:
+        """A traced message has ended in this mailbox."""
+        cdef Exchange exchange = self.dispatcher.exchange
+        if dated.mark is not None and dated.mark.trace is not None and exchange.tracer is not None:
+            (<object> exchange.tracer).lost(dated.mark.trace, self.pid.lane.target, error)
+        return 0
 
     cdef int let_mail_go(self, object mail, str reason) except -1:
         """A message of a durable actor will not be handled."""
@@ -190,7 +206,7 @@ cdef class Intake(Resident):
         return taken
 
     def waiting(self):
-        """What waits, in order, as ``drain`` gives it; it stays where it is."""
+        """What waits, in order, as ``drain`` gives it, and the trace of each or None; it stays where it is."""
         cdef Entry* entry
         cdef uint32_t offset, index
         found = []
@@ -201,7 +217,7 @@ cdef class Intake(Resident):
             found.append((
                 <object> entry.message, <object> entry.sender if entry.sender != NULL else None,
                 (<Dated> extra).replies if type(extra) is Dated else extra, entry.tag,
-                (<Dated> extra).deadline if type(extra) is Dated else 0))
+                (<Dated> extra).deadline if type(extra) is Dated else 0, trace_of(extra)))
         return found
 
     def refill(self, entries):
@@ -211,7 +227,10 @@ cdef class Intake(Resident):
         cdef Py_ssize_t needed = self.ring.count + len(entries)
         if needed > <Py_ssize_t> self.ring.capacity:
             self.ring.capacity = <uint32_t> needed
-        for message, sender, replies, tag, deadline in entries:
+        for message, sender, replies, tag, deadline, trace in entries:
+            if trace is not None:
+                self.dispatcher.exchange.mark = mark_at(<int64_t> self.dispatcher.clock())
+                self.dispatcher.exchange.mark.trace = trace
             extra = dated(replies, deadline, self.dispatcher.exchange)
             ring_push(&self.ring, <PyObject*> message, borrowed_or_null(sender), borrowed_or_null(extra), tag, &dropped)
 

@@ -20,7 +20,7 @@ from cajun_fast._core.asks cimport Asks
 from cajun_fast._core.flight cimport Flight
 from cajun_fast._core.instruments cimport Mark, Sampler
 from cajun_fast._core.locations cimport Location
-from cajun_fast._core.ports cimport Carrier, Inbox, Replies
+from cajun_fast._core.ports cimport Carrier, Inbox, Replies, Tracer
 
 cdef class Exchange:
     cdef readonly str node_id
@@ -55,6 +55,8 @@ cdef class Exchange:
     cdef readonly Sampler sampler
     cdef readonly Flight flight, losses # what happened to the messages that are measured; to all that did not arrive
     cdef Mark mark                      # of the message that is being handed over: a parameter that few have
+    cdef public Tracer tracer           # None: no message is traced
+    cdef object trace                   # W3C context of the message that is being sent: as `mark`, taken by who keeps it
     cdef readonly uint64_t ended_told   # messages that ended in a lane with an error to their sender
 
     cpdef Lane lane(self, str actor_id)
@@ -74,6 +76,8 @@ cdef class Waiting:                     # a message that has not found its way y
     cdef readonly Replies origin
     cdef readonly int64_t deadline
     cdef readonly object waiter
+    cdef readonly object trace          # bytes of a frame's TRACE option; None for nearly all
+    cdef object route                   # the span of its wait here
 
 cdef class Lane:
     cdef object __weakref__
@@ -102,9 +106,13 @@ cdef class Lane:
                     int64_t deadline, object waiter, bint encoded) except -1
     cdef int attempt(self, int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
                      int64_t deadline, object waiter, bint encoded) except -1
+    cdef int deliver_traced(self, object message, object sender, Replies replies, uint64_t tag,
+                            int64_t deadline) except -1
     cdef int wait(self, int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
-                  int64_t deadline, object waiter, bint encoded) except -1
-    cdef int no_room(self, object message, Pid sender) except -1
+                  int64_t deadline, object waiter, bint encoded, object trace, int why) except -1
+    cdef int begin_route(self, Waiting item, int why) except -1
+    cdef int end_route(self, Waiting item, object error, bint told) except -1
+    cdef int no_room(self, object message, Pid sender, object trace) except -1
     cdef bint is_full(self) noexcept
     cdef void count_bytes(self, Waiting item, int sign) noexcept
     cdef int find(self) except -1
@@ -129,6 +137,10 @@ cdef Waiting waiting_of(int kind, object message, int guarantee, Pid sender, uin
 cdef class Pid:
     cdef readonly Lane lane
     cdef object __weakref__
+
+# Send within a span of its own, where one that is sampled is current; it ends here, or with the waiter.
+cdef object traced(Pid pid, str what, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
+                   int64_t deadline, object waiter)
 
 # The actor whose handler is on the stack, or whose coroutine runs: the sender of what it tells. None outside of actors.
 cdef Pid running_actor(Exchange exchange)

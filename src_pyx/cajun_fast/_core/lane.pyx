@@ -13,11 +13,11 @@ from cpython.pythread cimport PyThread_get_thread_ident
 
 from cajun_fast._core.flight cimport Flight
 from cajun_fast._core.frame cimport NUMBERED
-from cajun_fast._core.instruments cimport Mark, Sampler
+from cajun_fast._core.instruments cimport Mark, Sampler, mark_at
 from cajun_fast._core.locations cimport Location
 from cajun_fast._core.mailbox cimport steal
 from cajun_fast._core.ports cimport (
-    ASK, DROPPED, DURABLE, EXPIRED, FULL, GONE, MOVING, NOT_HERE, TAKEN, TELL, Carrier, Gate, Inbox, Replies,
+    ASK, DROPPED, DURABLE, EXPIRED, FULL, GONE, MOVING, NOT_HERE, TAKEN, TELL, Carrier, Gate, Inbox, Replies, Tracer,
 )
 
 from cajun_fast.errors import (
@@ -201,7 +201,10 @@ cdef class Exchange:
     def tell_now(self, Pid pid, message, int guarantee):
         """Tell from the loop what another thread handed over; nobody is there to raise for."""
         try:
-            pid.lane.submit(TELL, message, guarantee, None, 0, None, 0, None, False)
+            if self.tracer is not None and self.tracer.sampled():
+                traced(pid, "tell", message, guarantee, None, 0, None, 0, None)
+            else:
+                pid.lane.submit(TELL, message, guarantee, None, 0, None, 0, None, False)
         except CajunError as error:
             self.dead_letters.record(pid.id, message, type(error).__name__, None)
 
@@ -242,7 +245,10 @@ cdef class Delayed:
         cdef Exchange exchange = self.pid.lane.exchange
         exchange._timers.discard(self)
         try:
-            self.pid.lane.submit(TELL, self.message, self.guarantee, self.sender, 0, None, 0, None, False)
+            if exchange.tracer is not None and exchange.tracer.sampled():
+                traced(self.pid, "tell", self.message, self.guarantee, self.sender, 0, None, 0, None)
+            else:
+                self.pid.lane.submit(TELL, self.message, self.guarantee, self.sender, 0, None, 0, None, False)
         except CajunError as error:
             exchange.dead_letters.record(self.pid.id, self.message, type(error).__name__, self.sender)
 
@@ -289,22 +295,27 @@ cdef class Lane:
                     int64_t deadline, object waiter, bint encoded) except -1:
         """Send, or wait. Raises BackpressureError for a tell without a waiter when there is no room."""
         cdef int verdict
+        cdef Waiting item
+        trace = self.exchange.trace
         if self.waiting is None:
             verdict = self.attempt(kind, message, guarantee, sender, tag, origin, deadline, waiter, encoded)
             if verdict == TAKEN or verdict == DROPPED:
                 return 0
+            self.exchange.trace = None
             if verdict == FULL and kind == TELL and waiter is None:
-                return self.no_room(message, sender)
+                return self.no_room(message, sender, trace)
             if verdict == EXPIRED:
-                return self.end(waiting_of(kind, message, guarantee, sender, tag, origin, deadline, waiter, encoded),
-                                self.too_late())
-            self.wait(kind, message, guarantee, sender, tag, origin, deadline, waiter, encoded)
+                item = waiting_of(kind, message, guarantee, sender, tag, origin, deadline, waiter, encoded)
+                item.trace = trace
+                return self.end(item, self.too_late())
+            self.wait(kind, message, guarantee, sender, tag, origin, deadline, waiter, encoded, trace, verdict)
             if verdict == FULL:
                 self.await_room()
             else:
                 self.find()
             return 0
-        return self.wait(kind, message, guarantee, sender, tag, origin, deadline, waiter, encoded)
+        self.exchange.trace = None
+        return self.wait(kind, message, guarantee, sender, tag, origin, deadline, waiter, encoded, trace, TAKEN)
 
     cdef int attempt(self, int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
                      int64_t deadline, object waiter, bint encoded) except -1:
@@ -312,7 +323,9 @@ cdef class Lane:
         if self.inbox is not None:
             if encoded:
                 message = self.exchange.decode(message)
-            if self.exchange.sampler.due():
+            if self.exchange.trace is not None:
+                verdict = self.deliver_traced(message, sender, origin if tag else None, tag, deadline)
+            elif self.exchange.sampler.due():
                 verdict = self.exchange.deliver_marked(
                     self.exchange.sampler.take(<int64_t>self.exchange.clock()), self.inbox, message, sender,
                     origin if tag else None, tag, deadline, False)
@@ -336,20 +349,44 @@ cdef class Lane:
             return self.carrier.post(self, kind, guarantee, message, sender, tag, origin, deadline, waiter, encoded)
         return GONE
 
+    cdef int deliver_traced(self, object message, object sender, Replies replies, uint64_t tag,
+                            int64_t deadline) except -1:
+        cdef Mark mark = mark_at(<int64_t>self.exchange.clock())
+        mark.trace, self.exchange.trace = self.exchange.trace, None
+        return self.exchange.deliver_marked(mark, self.inbox, message, sender, replies, tag, deadline, False)
+
     cdef int wait(self, int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
-                  int64_t deadline, object waiter, bint encoded) except -1:
+                  int64_t deadline, object waiter, bint encoded, object trace, int why) except -1:
         if not encoded and self.inbox is None:
             message = self.exchange.encode(message)
             encoded = True
         if self.waiting is None:
             self.begin_wait()
         elif kind == TELL and waiter is None and self.is_full():
-            return self.no_room(message, sender)
+            return self.no_room(message, sender, trace)
         if deadline:
             self.exchange.dated.add(self)
         item = waiting_of(kind, message, guarantee, sender, tag, origin, deadline, waiter, encoded)
         self.count_bytes(item, 1)
         self.waiting.append(item)
+        if trace is not None:
+            item.trace = trace
+            self.begin_route(item, why)
+        return 0
+
+    cdef int begin_route(self, Waiting item, int why) except -1:
+        """A traced message waits here. ``why``: the verdict that it came with; TAKEN: others wait before it."""
+        if self.exchange.tracer is not None and item.route is None:
+            item.route = (<object>self.exchange.tracer).route(item.trace, self.target, why)
+        return 0
+
+    cdef int end_route(self, Waiting item, object error, bint told) except -1:
+        """It goes on, or it has ended with ``error``, and ``told``: its sender knows."""
+        if item.route is not None:
+            item.route.end(error)
+            item.route = None
+        elif error is not None and not told and self.exchange.tracer is not None:
+            (<object>self.exchange.tracer).lost(item.trace, self.target, error)
         return 0
 
     cdef bint is_full(self) noexcept:
@@ -362,13 +399,15 @@ cdef class Lane:
             self.waiting_bytes += sign * len(<bytes>item.message)
             self.exchange.waiting_bytes += sign * len(<bytes>item.message)
 
-    cdef int no_room(self, object message, Pid sender) except -1:
+    cdef int no_room(self, object message, Pid sender, object trace) except -1:
         if self.exchange.raise_when_full:
             raise BackpressureError(
                 f"no room on the way to actor {self.target!r}: nothing was sent; "
                 "await pid.ready() before the next tell, or use await pid.send(…)"
             )
         self.exchange.dead_letters.record(self.target, message, "no-room", sender)
+        if trace is not None and self.exchange.tracer is not None:
+            (<object>self.exchange.tracer).lost(trace, self.target, "no-room")
         return 0
 
     # ---- finding the way -------------------------------------------------------------------------------------
@@ -474,6 +513,8 @@ cdef class Lane:
         if item.tag and item.origin is not None:
             item.origin.fault(item.tag, error)
             told = True
+        if item.trace is not None:
+            self.end_route(item, error, told)
         if told:
             self.exchange.ended_told += 1
         else:
@@ -498,6 +539,8 @@ cdef class Lane:
         else:
             self.count_bytes(item, 1)
             self.returned.append(item)
+            if item.trace is not None:
+                self.begin_route(item, verdict)
         self.moving = verdict == MOVING
         if hint is not None:
             self.hint = hint
@@ -562,6 +605,8 @@ cdef class Lane:
                 return self.find()
             self.waiting.popleft()
             self.count_bytes(item, -1)
+            if item.route is not None:
+                self.end_route(item, None, True)
         self.end_wait()
         self.wake_listeners()
         return 0
@@ -570,9 +615,11 @@ cdef class Lane:
         """Try one that waits; what cannot go at all is ended here, and counts as taken."""
         if item.tag and item.origin is self.exchange.asks and not self.exchange.asks.waits(item.tag):
             return TAKEN                    # its asker has been told: it timed out or gave up
+        before = self.exchange.trace
         try:
             if item.deadline and <int64_t>self.exchange.clock() >= item.deadline:
                 raise self.too_late()
+            self.exchange.trace = item.trace
             verdict = self.attempt(item.kind, item.message, item.guarantee, item.sender, item.tag, item.origin,
                                    item.deadline, item.waiter, item.encoded)
             if verdict == EXPIRED:
@@ -581,6 +628,8 @@ cdef class Lane:
         except CajunError as error:
             self.end(item, error)
             return TAKEN
+        finally:
+            self.exchange.trace = before
 
     def on_room(self):
         """There is room again where there was none. One that waits for the ROOM of a mailbox is not meant: to look for a
@@ -665,6 +714,38 @@ cdef bint held(Exchange exchange, Pid sender, Lane lane, object message, int gua
     return gate is not None and gate.hold(lane, message, guarantee)
 
 
+cdef object traced(Pid pid, str what, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
+                   int64_t deadline, object waiter):
+    """``submit`` of a message that is traced: within a span of its own, which ends here or with the waiter."""
+    cdef Lane lane = pid.lane
+    cdef Exchange exchange = lane.exchange
+    before = exchange.trace
+    span = (<object>exchange.tracer).send(what, lane.target, None if sender is None else sender.lane.target)
+    exchange.trace = None if span is None else span.context
+    try:
+        if (exchange.gates is not None and sender is not None and tag == 0 and what != "forward"
+                and held(exchange, sender, lane, message, guarantee)):
+            if waiter is not None:
+                waiter.set_result(None)
+        elif tag or waiter is None:
+            lane.submit(ASK if tag else TELL, message, guarantee, sender, tag, origin, deadline, None, False)
+        else:
+            lane.submit(TELL, message, guarantee, sender, 0, None, deadline, waiter, False)
+    except BaseException as error:
+        if span is not None:
+            span.end(error)
+        raise
+    finally:
+        exchange.trace = before
+    if span is None:
+        return None
+    if waiter is None:
+        span.end(None)
+    else:
+        waiter.add_done_callback(span.end_with)
+    return None
+
+
 cdef class Pid:
     """A handle on an actor: its id, wherever it lives. Equal and hashed by id; may be sent inside messages."""
 
@@ -701,6 +782,8 @@ cdef class Pid:
                 raise ValueError(f"a delay is a number of seconds, 0 or more: got {delay!r}")
             return exchange.tell_later(self, message, delay, number, running_actor(exchange))
         cdef Pid sender = running_actor(exchange)
+        if exchange.tracer is not None and exchange.tracer.sampled():
+            return traced(self, "tell", message, number, sender, 0, None, deadline_of(exchange, deadline), None)
         if exchange.gates is not None and sender is not None and held(exchange, sender, lane, message, number):
             return
         lane.submit(TELL, message, number, sender, 0, None,
@@ -725,6 +808,9 @@ cdef class Pid:
         future = exchange.loop.create_future()
         cdef Pid sender = running_actor(exchange)
         cdef int number = guarantee_of(exchange, guarantee)
+        if exchange.tracer is not None and exchange.tracer.sampled():
+            traced(self, "send", message, number, sender, 0, None, deadline_of(exchange, deadline), future)
+            return future
         if exchange.gates is not None and sender is not None and held(exchange, sender, self.lane, message, number):
             future.set_result(None)
             return future
@@ -748,7 +834,10 @@ cdef class Pid:
         future = exchange.loop.create_future()
         cdef uint64_t tag = exchange.asks.open(future, lane.target, timeout)
         try:
-            lane.submit(ASK, message, number, running_actor(exchange), tag, exchange.asks, 0, None, False)
+            if exchange.tracer is not None and exchange.tracer.sampled():
+                traced(self, "ask", message, number, running_actor(exchange), tag, exchange.asks, 0, future)
+            else:
+                lane.submit(ASK, message, number, running_actor(exchange), tag, exchange.asks, 0, None, False)
         except BaseException:
             exchange.asks.forget(tag)
             raise

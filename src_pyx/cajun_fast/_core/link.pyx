@@ -4,11 +4,12 @@ from libc.string cimport memcpy
 
 from cajun_fast._core.frame cimport (
     ACK, BULK, BYE, CONTROL_MOST, DATA, FRAME_FULL, FRAME_HEADER, IN_BULK, MAGIC, PING, RECORD_MOST, ROOM, START,
-    VERSION, WITH_DEADLINE, WITH_SENDER, WITH_TAG, Header, Record, get_header, get_record,
+    VERSION, WITH_DEADLINE, WITH_SENDER, WITH_TAG, Header, Record, get_header, get_record, options_size,
 )
 from cajun_fast._core.outbound cimport milliseconds_left
 from cajun_fast._core.outbuf cimport Slab
-from cajun_fast._core.wire cimport load_le32, store_le32
+from cajun_fast._core.ports cimport VOID
+from cajun_fast._core.wire cimport load_le32, store_le16, store_le32
 from cajun_fast._core.window cimport next_record
 
 from cajun_fast.errors import ProtocolError
@@ -75,6 +76,10 @@ cdef class Link(Settling):
                 self.announce(number)
         if parts.flags & IN_BULK:
             self.bulk.resend(load_le32(parts.payload), before)
+        if parts.trace is not NULL and not self.traces and parts.kind != VOID:
+            kept = without_trace(kept, &parts)
+            record = kept
+            size = len(kept)
         copy = self.window.open_record(4 + size, True)
         memcpy(copy + 4, record, size)
         if parts.flags & WITH_DEADLINE:
@@ -253,6 +258,14 @@ cdef class Link(Settling):
             "refusals": len(self.inbound.seen.refusals), "refusing": len(self.inbound.refusing),
             "trials": len(self.spent), "transfers": len(self.inbound.transfers.transfers), "kept": len(self.bulk.kept),
         }
+
+
+cdef bytes without_trace(bytes kept, Record *parts):
+    """A kept record for a peer that knows only the options that flags name."""
+    cdef Py_ssize_t options = options_size(parts.flags)
+    cdef unsigned char length[2]
+    store_le16(length, options)
+    return kept[:6] + <bytes>length[:2] + kept[8:8 + options] + kept[len(kept) - parts.size:]
 
 
 cdef int check_header(Header *header) except -1:

@@ -13,6 +13,7 @@
 cimport cython
 from libc.stdint cimport int64_t, uint64_t
 from cajun_fast._core.codec cimport Serializer
+from cajun_fast._core.instruments cimport Mark
 from cajun_fast._core.lane cimport Exchange, Pid
 from cajun_fast._core.ports cimport Gate, Inbox, Replies
 
@@ -40,6 +41,7 @@ cdef class Mail(Replies):
     cdef readonly object answered       # None, or (True, encoded value) or (False, encoded error)
     cdef object value           # the same, for now: what goes out in this life of the owner
     cdef readonly list told     # what its handler has told: (target, guarantee, bytes); None for nothing
+    cdef object trace           # bytes of a frame's TRACE option, or None
     cdef object failure         # its handler ended well and its state cannot be kept: the answer is this error
 
     cdef int reply_now(self) except -1
@@ -54,4 +56,5 @@ cdef class Volatile:
     cdef Exchange exchange
     cdef object seen            # ordered: (target, stream) -> highest number; bounded
 
+    cdef Mark mark(self, Mail mail)
     cdef int take(self, Inbox inbox, Mail mail) except -1

@@ -5,7 +5,7 @@ Owns the header and what was answered before the commit; knows neither the store
 
 from collections import OrderedDict
 
-from cajun_fast._core.instruments cimport Mark
+from cajun_fast._core.instruments cimport Mark, mark_at
 from cajun_fast._core.ports cimport DROPPED, EXPIRED, TAKEN
 from cajun_fast._core.wire cimport load_le16, load_le64, store_le16, store_le64
 
@@ -100,6 +100,11 @@ cdef uint64_t number_in(bytes payload) except? 0:
 cdef class Volatile:
     """What volatile actors have seen of numbered messages."""
 
+    cdef Mark mark(self, Mail mail):
+        cdef Mark mark = mark_at(<int64_t>self.exchange.clock())
+        mark.trace = mail.trace
+        return mark
+
     def __init__(self, Exchange exchange):
         self.exchange = exchange
         self.seen = OrderedDict()
@@ -109,7 +114,11 @@ cdef class Volatile:
         cdef int verdict = TAKEN
         key = (target, mail.stream)
         if mail.number > self.seen.get(key, 0) and not mail.void:
-            verdict = inbox.deliver(mail.message, mail.sender, mail.replies, mail.tag, mail.deadline, False)
+            if mail.trace is not None:
+                verdict = self.exchange.deliver_marked(
+                    self.mark(mail), inbox, mail.message, mail.sender, mail.replies, mail.tag, mail.deadline, False)
+            else:
+                verdict = inbox.deliver(mail.message, mail.sender, mail.replies, mail.tag, mail.deadline, False)
             if verdict == EXPIRED:
                 if mail.tag:
                     mail.replies.fault(mail.tag, MessageExpiredError(

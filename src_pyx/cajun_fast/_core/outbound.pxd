@@ -62,6 +62,7 @@ cdef class Outbound(Carrier):
     cdef dict trials                    # Lane -> Trial: its mailbox was full a moment ago, so it goes on step by step
     cdef dict spent                     # those of them that have used their burst up and wait for its verdicts
     cdef uint64_t confirmed             # refusals settled up to here
+    cdef public bint traces             # the peer knows what a trace is, as far as is known: then it is told
     cdef public uint64_t messages_out, bytes_out, bytes_in, resent, returned
     cdef readonly uint64_t stream       # number of our outgoing lane, told in START
     cdef uint64_t sent[4]               # messages by guarantee; answers stand at 3
@@ -79,10 +80,11 @@ cdef class Outbound(Carrier):
     cdef OutBuf take_scratch(self)
     cdef int encode(self, OutBuf out, object message, bint encoded) except -1
     cdef int post_encoded(self, Lane lane, int kind, int guarantee, OutBuf out, Lane sender, uint64_t tag,
-                          Lane origin, int64_t deadline, object waiter) except -1
+                          Lane origin, int64_t deadline, object waiter, object trace) except -1
     cdef int post_large(self, Lane lane, Waiting item) except -1
     cdef uint64_t append(self, Lane lane, int kind, int flags, const unsigned char *payload, Py_ssize_t size,
-                         Lane sender, uint64_t tag, Lane origin, int64_t deadline) except 0
+                         Lane sender, uint64_t tag, Lane origin, int64_t deadline, object trace) except 0
+    cdef bytes extra_of(self, bytes trace, Py_ssize_t size)
     cdef uint32_t number_of(self, Lane lane) except 0
     cdef int announce(self, uint32_t number) except -1
     cdef int write_name(self, uint32_t number, bytes id) except -1

@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 
 from cajun_fast._core.bulk cimport Outgoing
 from cajun_fast._core.frame cimport (
-    ACK, FRAME_FULL, FRAME_HEADER, GUARANTEE, IN_BULK, NUMBERED, RECORD_HEADER, RECORD_MOST, WITH_DEADLINE, WITH_ORIGIN,
+    EXTRA_HEADER, TRACE, TRACE_LEAST, ACK, FRAME_FULL, FRAME_HEADER, GUARANTEE, IN_BULK, NUMBERED, RECORD_HEADER, RECORD_MOST, WITH_DEADLINE, WITH_ORIGIN,
     WITH_SENDER, WITH_TAG, options_size, put_header,
 )
 from cajun_fast._core.flight cimport SENT
@@ -81,6 +81,7 @@ cdef class Outbound(Carrier):
         self.bulk_listeners = {}
         self.trials = {}
         self.spent = {}
+        self.traces = True              # until a handshake says: a link without a connection yet has asked nobody
         self.batch = Histogram()
         self.round_trip = Histogram()
 
@@ -146,6 +147,9 @@ cdef class Outbound(Carrier):
             return FULL
         if origin is not None and origin is not self.exchange.asks:
             asker = self.exchange.lane(origin.node)
+        trace = self.exchange.trace
+        if trace is not None:
+            self.exchange.trace = None
         out = self.take_scratch()
         try:
             self.encode(out, message, encoded)
@@ -153,7 +157,7 @@ cdef class Outbound(Carrier):
                 out.take()                  # gives grown memory back
                 return FULL
             self.post_encoded(<Lane>lane, kind, guarantee, out,
-                              (<Pid>sender).lane if sender is not None else None, tag, asker, deadline, waiter)
+                              (<Pid>sender).lane if sender is not None else None, tag, asker, deadline, waiter, trace)
         finally:
             self.scratch = out
         if trial is not None:
@@ -173,18 +177,21 @@ cdef class Outbound(Carrier):
         return 0
 
     cdef int post_encoded(self, Lane lane, int kind, int guarantee, OutBuf out, Lane sender, uint64_t tag,
-                          Lane origin, int64_t deadline, object waiter) except -1:
+                          Lane origin, int64_t deadline, object waiter, object trace) except -1:
         cdef uint64_t seq
+        cdef Waiting item
         if out.used > SMALL_MOST or (self.holding and lane in self.holding):
             if out.used > self.max_message:
                 size = out.used
                 out.take()
                 raise MessageTooLargeError(size, self.max_message, lane.target if lane is not None else "the asker")
-            return self.post_large(lane, waiting_of(
+            item = waiting_of(
                 kind, out.take(), guarantee, sender.pid() if sender is not None else None, tag,
                 self.ports.replies_for(origin.target) if origin is not None else self.exchange.asks if tag else None,
-                deadline, waiter, True))
-        seq = self.append(lane, kind, guarantee, out.data, out.used, sender, tag, origin, deadline)
+                deadline, waiter, True)
+            item.trace = trace
+            return self.post_large(lane, item)
+        seq = self.append(lane, kind, guarantee, out.data, out.used, sender, tag, origin, deadline, trace)
         if waiter is not None:
             self.waiters.append((seq, waiter))
         return self.signal(EAGER if tag else FRAME_FULL)
@@ -201,7 +208,7 @@ cdef class Outbound(Carrier):
         return self.signal()
 
     cdef uint64_t append(self, Lane lane, int kind, int flags, const unsigned char *payload, Py_ssize_t size,
-                         Lane sender, uint64_t tag, Lane origin, int64_t deadline) except 0:
+                         Lane sender, uint64_t tag, Lane origin, int64_t deadline, object trace) except 0:
         """Put one record into the window; returns its number."""
         cdef uint32_t target = 0, sender_number = 0, origin_number = 0
         cdef Py_ssize_t options
@@ -234,6 +241,9 @@ cdef class Outbound(Carrier):
         else:
             self.sent[3] += 1
         options = options_size(flags)
+        if trace is not None:
+            trace = self.extra_of(trace, size)
+            options += len(<bytes>trace)
         at = self.window.open_record(RECORD_HEADER + options + size, True)
         store_le32(at + 4, target)
         at[8] = kind
@@ -254,9 +264,24 @@ cdef class Outbound(Carrier):
             if origin_number:
                 store_le32(at, origin_number)
                 at += 4
+            if trace is not None:
+                memcpy(at, <const char *>(<bytes>trace), len(<bytes>trace))
+                at += len(<bytes>trace)
         memcpy(at, payload, size)
         self.messages_out += 1
         return seq
+
+    cdef bytes extra_of(self, bytes trace, Py_ssize_t size):
+        """The option that says a message's trace, empty where the peer is known not to know it. Its tracestate is left
+        out where the record would be too long with it."""
+        cdef unsigned char header[EXTRA_HEADER]
+        if not self.traces:
+            return b""
+        if size + len(trace) > SMALL_MOST:
+            trace = trace[:TRACE_LEAST]
+        header[0] = TRACE
+        store_le16(header + 1, len(trace))
+        return <bytes>header[:EXTRA_HEADER] + trace
 
     cdef uint32_t number_of(self, Lane lane) except 0:
         """The number of a sender or an asker's node, announced."""
@@ -300,7 +325,7 @@ cdef class Outbound(Carrier):
         cdef OutBuf out = self.take_scratch()
         try:
             (<Serializer>self.plain if kind == FAULT else self.serializer).encode_into(out, value)
-            self.post_encoded(None, kind, 2, out, None, tag, None, 0, None)
+            self.post_encoded(None, kind, 2, out, None, tag, None, 0, None, None)
             if self.window.retained + self.bulk.bytes >= ANSWERS_MOST * self.window.limit:
                 self.inbound.answers_full = True
             return 0
@@ -388,7 +413,7 @@ cdef class Outbound(Carrier):
             store_le32(id, transfer.id)
             seq = self.append(<Lane>transfer.lane, item.kind, item.guarantee | IN_BULK, id, 4,
                               item.sender.lane if item.sender is not None else None, item.tag, self.origin_of(item),
-                              item.deadline)
+                              item.deadline, item.trace)
             self.bulk.recorded(transfer.id, seq)
             if item.waiter is not None:
                 self.waiters.append((seq, item.waiter))
@@ -413,7 +438,7 @@ cdef class Outbound(Carrier):
             self.encode(out, item.message, True)
             self.post_encoded(lane, item.kind, item.guarantee, out,
                               item.sender.lane if item.sender is not None else None, item.tag, self.origin_of(item),
-                              item.deadline, item.waiter)
+                              item.deadline, item.waiter, item.trace)
         return 0
 
     def mentions(self, Lane lane not None):

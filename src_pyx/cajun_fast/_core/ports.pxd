@@ -30,6 +30,10 @@ cdef enum Kind:
     FAULT = 4
     VOID = 5        # takes up its number and means nothing: its message was told as failed before it ever left
 
+# Whoever makes spans of the messages that are traced: tracing.pxd. An exchange without one traces nothing.
+cdef class Tracer:
+    cdef bint sampled(self) except -1       # whether a span that is sampled is current
+
 cdef class Replies:
     cdef readonly str node              # where the asker is
     cdef int answer(self, uint64_t tag, object value) except -1

@@ -1,6 +1,13 @@
 """Seams of the compiled core: abstract classes that cells and links implement. See ports.pxd."""
 
 
+cdef class Tracer:
+    """Makes spans of messages."""
+
+    cdef bint sampled(self) except -1:
+        return False
+
+
 cdef class Replies:
     """Where the answer to an ask goes."""
 

@@ -136,6 +136,7 @@ cdef class Settling(Outbound):
     cdef Waiting waiting_from(self, Record *record, uint64_t seq):
         """The message of a kept record, as it was before it was sent; its waiter goes with it."""
         cdef Replies replies = None
+        cdef Waiting item
         if record.kind == ASK:
             replies = (self.ports.replies_for((<Lane>self.names.lanes[record.origin]).target) if record.origin
                        else self.exchange.asks)
@@ -143,9 +144,12 @@ cdef class Settling(Outbound):
             payload = self.bulk.kept[load_le32(record.payload)]
         else:
             payload = record.payload[:record.size]
-        return waiting_of(record.kind, payload, record.flags & (GUARANTEE | NUMBERED),
+        item = waiting_of(record.kind, payload, record.flags & (GUARANTEE | NUMBERED),
                           (<Lane>self.names.lanes[record.sender]).pid() if record.sender else None,
                           record.tag, replies, self.deadlines.get(seq, 0), self.take_waiter(seq), True)
+        if record.trace is not NULL:
+            item.trace = record.trace[:record.trace_size]
+        return item
 
     cdef int settle_waiters(self) except -1:
         while self.waiters and self.waiters[0][0] <= self.window.acked:

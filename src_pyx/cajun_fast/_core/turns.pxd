@@ -49,7 +49,7 @@ cdef class Dispatcher:
     cdef object loop
     cdef object clock                   # () -> int ns
     cdef bint is_real                   # it is the one of which coarse_now_ns is the coarse reading
-    cdef object base                    # contextvars of a loop where no actor runs: pumps start from a copy
+    cdef readonly object base           # contextvars of a loop where no actor runs: pumps and connections start from a copy
     cdef object run_callback            # self._run, bound once
     cdef Resident head                      # the queue of cells that have messages, linked by next_ready
     cdef Resident tail

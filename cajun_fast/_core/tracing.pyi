@@ -1,0 +1,14 @@
+from contextvars import ContextVar
+from typing import Any
+
+from typing_extensions import disjoint_base
+
+from cajun_fast._core.ports import Tracer
+
+__test__: dict[str, str]
+
+@disjoint_base
+class Tracing(Tracer):
+    def __init__(self, variable: ContextVar[Any] | None = None) -> None: ...
+    def is_sampled(self) -> bool: ...
+    def look(self) -> bool: ...
