@@ -227,11 +227,15 @@ def __dir__() -> list[str]:
 
 
 def run(main: Coroutine[Any, Any, Result], *, debug: bool | None = None) -> Result:
-    """Run a program to its end: on uvloop where it is installed, else on asyncio's own loop."""
-    try:
-        import uvloop
-    except ImportError:
-        import asyncio
+    """Run a program to its end: on uvloop where it is installed, else on asyncio's own loop; with short pauses of the
+    garbage collector (``cajun_fast.garbage``)."""
+    from cajun_fast.garbage import short_collections
 
-        return asyncio.run(main, debug=debug)
-    return uvloop.run(main, debug=debug)
+    with short_collections():
+        try:
+            import uvloop
+        except ImportError:
+            import asyncio
+
+            return asyncio.run(main, debug=debug)
+        return uvloop.run(main, debug=debug)

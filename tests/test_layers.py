@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "cajun_fast"
 
 RANKS = {
-    0: ["errors", "clock", "guarantees"],
+    0: ["errors", "clock", "guarantees", "garbage"],
     1: [
         "_core pid",
         "config config_groups config_rules config_load access",

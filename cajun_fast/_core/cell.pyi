@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any, final
 
 from cajun_fast._core.context import Context
@@ -61,3 +61,7 @@ class Cell(Intake):
     def close(self) -> None: ...
 
 def queued_messages(inboxes: dict[str, Any]) -> int: ...
+def freeze_all(
+    inboxes: dict[str, Any], exempt: str, held: dict[str, Cell], rising: dict[str, Cell]
+) -> None: ...
+def thaw_all(held: dict[str, Cell], owned: tuple[Container[str], ...]) -> dict[str, Cell]: ...

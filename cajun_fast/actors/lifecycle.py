@@ -38,6 +38,7 @@ logger = logging.getLogger("cajun_fast.actors")
 #: Why a copy has ended that lives on elsewhere.
 MOVED = "moved"
 GRACE = 1.0  # seconds that a cancelled handler has for its clean-up
+STOPS_A_TURN = 200  # actors that begin to stop in one turn of the loop, when all of them stop
 
 
 class Keeper:
@@ -477,13 +478,26 @@ class Keeper:
     async def stop_all(self, timeout: float) -> list[str]:
         """Stop every actor within ``timeout`` seconds; the ids of those that would not."""
         self.closing = True
-        tops = [cell for cell in self.cells.cells() if cell.parent is None]
-        ends = [task for cell in reversed(tops) if (task := self.stop(cell)) is not None]
+        loop = self._exchange.loop
+        give_up = loop.time() + timeout
+        ends = await self._stop_tops()
         if ends:
-            _, pending = await asyncio.wait(ends, timeout=timeout)
+            _, pending = await asyncio.wait(ends, timeout=max(0.0, give_up - loop.time()))
             if pending:
                 await self._abandon()
         return self.stuck
+
+    async def _stop_tops(self) -> list[asyncio.Task[None]]:
+        """Begin to stop all, the newest first; some in each turn of the loop, which has to keep the node's seat and
+        links meanwhile."""
+        tops = [cell for cell in self.cells.cells() if cell.parent is None]
+        ends = []
+        for number, cell in enumerate(reversed(tops), 1):
+            if (task := self.stop(cell)) is not None:
+                ends.append(task)
+            if number % STOPS_A_TURN == 0:
+                await asyncio.sleep(0)
+        return ends
 
     async def _abandon(self) -> None:
         running = {cell.task for cell in self.cells.cells() if cell.task is not None}

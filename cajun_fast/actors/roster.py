@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cajun_fast._core.cell import Cell
+from cajun_fast._core.cell import Cell, freeze_all
 from cajun_fast._core.lane import Exchange
 
 
@@ -42,6 +42,11 @@ class Roster:
     def cells(self) -> Iterator[Cell]:
         """All of them, the oldest first."""
         return iter((*self._here.values(), *self._leaving.values()))
+
+    def freeze(self, exempt: str, held: dict[str, Cell], rising: dict[str, Cell]) -> None:
+        """All of them but ids that begin with ``exempt``: see ``freeze_all``."""
+        freeze_all(self._here, exempt, held, rising)
+        freeze_all(self._leaving, exempt, held, rising)
 
     def __iter__(self) -> Iterator[str]:
         return iter((*self._here, *self._leaving))

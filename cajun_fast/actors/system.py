@@ -249,6 +249,12 @@ class ActorSystem:
         """The running actor of that id, for inspection."""
         return self._keeper.cells.get(actor_id) if self._keeper is not None else None
 
+    def freeze(self, exempt: str, held: dict[str, Cell], rising: dict[str, Cell]) -> None:
+        """All actors here but ids that begin with ``exempt``; those that run now go to ``held``, those that come up
+        to ``rising``."""
+        if self._keeper is not None:
+            self._keeper.cells.freeze(exempt, held, rising)
+
     @property
     def actor_count(self) -> int:
         """How many actors are here."""

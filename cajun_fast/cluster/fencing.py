@@ -14,7 +14,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from cajun_fast.cluster.standstill import Either, Standstill
+from cajun_fast.cluster.standstill import Standstill
 from cajun_fast.errors import CajunError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Fencing:
         """What is owned goes on; what is on its way to another node is its hand-off's."""
         hosting, region = self._node.hosting, self._node.sharding.region
         staying = hosting.owned.keys() - hosting.departing.keys()
-        self.standstill.thaw(Either(staying, region))
+        self.standstill.thaw(staying, region)
 
     def on_regained(self) -> None:
         """The seat was taken anew in time: somebody may have been quicker with an actor."""

@@ -1,14 +1,16 @@
 """Holding all actors of a node still, and letting go those that it still owns.
 
 Laws: what is frozen keeps its state and its mailbox and takes nothing; senders park. The engine's own actors
-go on. Only what was frozen here is let go here: an actor that is frozen for a move belongs to that move.
+go on. Both are one walk in compiled code: a node that stands still for long because it has many actors would be
+late for its next look at its seat, and stand still again. Only what was frozen here is let go here: an actor
+that is frozen for a move belongs to that move.
 """
 
 from __future__ import annotations
 
 from collections.abc import Container
 
-from cajun_fast._core.cell import Cell
+from cajun_fast._core.cell import Cell, thaw_all
 from cajun_fast.actors.system import ActorSystem
 from cajun_fast.cluster.router import SYSTEM_PREFIX
 
@@ -28,8 +30,7 @@ class Standstill:
 
     def freeze(self) -> None:
         """At once: a handler that runs ends, nothing more begins."""
-        for actor_id in self._actors.actor_ids():
-            self.freeze_one(actor_id)
+        self._actors.freeze(SYSTEM_PREFIX, self._held, self._rising)
 
     def freeze_one(self, actor_id: str) -> None:
         """One actor, which may have started while this node stands still."""
@@ -50,15 +51,11 @@ class Standstill:
         for actor_id in rising:
             self.freeze_one(actor_id)
 
-    def thaw(self, owned: Container[str]) -> None:
-        """Let go what is owned, with its children."""
+    def thaw(self, *owned: Container[str]) -> None:
+        """Let go what stands in one of these, with its children. What stays is being stopped, or moves."""
         held, self._held = self._held, {}
         self._rising.clear()
-        for actor_id, cell in held.items():
-            if cell.state == "frozen" and top_of(cell) in owned:
-                cell.thaw()
-            elif cell.state == "frozen":
-                self._held[actor_id] = cell  # it is being stopped
+        self._held |= thaw_all(held, owned)
 
 
 def top_of(cell: Cell) -> str:
@@ -66,13 +63,3 @@ def top_of(cell: Cell) -> str:
     while cell.parent is not None:
         cell = cell.parent
     return str(cell.id)
-
-
-class Either:
-    """What is in one of several containers."""
-
-    def __init__(self, *containers: Container[str]) -> None:
-        self._containers = containers
-
-    def __contains__(self, actor_id: object) -> bool:
-        return any(actor_id in each for each in self._containers)

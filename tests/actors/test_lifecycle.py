@@ -485,8 +485,9 @@ async def test_timers_end_with_their_actor(system: ActorSystem) -> None:
     await system.spawn(Ticking, "t")
     await system.stop_actor("t")
     assert not timers[0].active
+    before = system.dead_letters.total  # a tick may have waited when it stopped
     await asyncio.sleep(0.01)
-    assert system.dead_letters.total == 0
+    assert system.dead_letters.total == before
 
 
 @pytest.mark.parametrize(("delay", "interval"), [(-1, None), (1, 0), (1, -2), (float("nan"), None)])

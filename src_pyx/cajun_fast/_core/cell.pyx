@@ -517,4 +517,37 @@ def queued_messages(dict inboxes):
     return total
 
 
+def freeze_all(dict inboxes, str exempt, dict held, dict rising):
+    """Freeze all cells that run, but for ids that begin with ``exempt``. ``held`` gets them, and those that are frozen
+    already; ``rising`` those that come up."""
+    for actor_id, inbox in inboxes.items():
+        if type(inbox) is not Cell or (<str?> actor_id).startswith(exempt):
+            continue
+        if (<Cell> inbox).phase == RUNNING:
+            (<Cell> inbox).move(FROZEN)
+        if (<Cell> inbox).phase == FROZEN:
+            held[actor_id] = inbox
+        elif (<Cell> inbox).phase <= RESTARTING:
+            rising[actor_id] = inbox
+
+
+def thaw_all(dict held, tuple owned):
+    """Let those go on whose oldest ancestor stands in one of the containers ``owned``; returns who stays frozen."""
+    cdef Cell cell, root
+    staying = {}
+    for actor_id, cell in held.items():
+        if cell.phase != FROZEN:
+            continue
+        root = cell
+        while root.parent is not None:
+            root = root.parent
+        for each in owned:
+            if root.pid.lane.target in each:
+                cell.thaw()
+                break
+        else:
+            staying[actor_id] = cell
+    return staying
+
+
 globals()["Dispatcher"] = Dispatcher    # it lived here once; whoever imports it from here finds it
