@@ -35,13 +35,19 @@ class Hottest:
     async def look(self, limit: int) -> list[dict[str, Any]]:
         """The first ``limit`` by time, by messages and by queue, those of one list that stand in others only once.
 
-        Rates are per second since the look before; the first look has none and finds queues only."""
+        Rates are per second since the look before; the first look has none and finds queues only. ``hold``: of the one
+        whose handler had the loop for longest without a break since then, how long, in seconds; 0 for all others."""
         self._keep_timing()
         now = self._actors.ports.clock.now_ns()
         seconds = (now - self._at_ns) / 1e9 if self._at_ns else 0.0
+        holder, held_ns = self._actors.dispatcher.take_longest()
         before, self._seen, self._at_ns = self._seen, {}, now
         rows = [row async for row in self._rows(before, seconds)]
         chosen: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            if row["id"] == holder:
+                row["hold"] = held_ns / 1e9
+                chosen[row["id"]] = row
         for column in ("busy", "rate", "queue"):
             for row in heapq.nlargest(limit, rows, key=lambda row: row[column]):
                 if row[column] > 0:
@@ -96,6 +102,7 @@ def _row(cell: Cell, before: Seen, seconds: float) -> dict[str, Any]:
         "handled": cell.handled,
         "failed": cell.failed,
         "rate": max(0, handled) / seconds if seconds else 0.0,
+        "hold": 0.0,
         "busy": min(1.0, max(0, busy) / 1e9 / seconds) if seconds else 0.0,
     }
 

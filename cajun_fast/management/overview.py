@@ -162,10 +162,17 @@ def _link(node: str, link: Report, before: Report | None, pair: Pair) -> dict[st
     }
 
 
+#: Seconds for which one handler had the loop that an operator wants to hear of.
+LONG_HOLD = 0.05
+
+
 def _hottest(infos: Sequence[NodeInfo], now: Round, limit: int = 20) -> list[dict[str, Any]]:
     rows = []
     for info in infos:
         report = now.report(info.node, info.incarnation)
         rows += [{"node": info.node, **row} for row in (report["hottest"] if report else ())]
-    rows.sort(key=lambda row: (row["busy"], row["rate"], row["queue"]), reverse=True)
+    held = LONG_HOLD  # who holds a loop so long stands first, however little of the time that is
+    rows.sort(
+        key=lambda row: (row.get("hold", 0.0) >= held, row["busy"], row["rate"], row["queue"]), reverse=True
+    )
     return rows[:limit]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
@@ -62,6 +63,49 @@ async def test_the_hog_stands_first_and_measuring_ends_when_nobody_looks(cluster
     assert hottest[0]["busy"] > 2 * hottest[1]["busy"]
     a._node.inspector._answers["report"].__self__._hottest._forget()
     assert not a._node.actors.dispatcher.timing
+
+
+class Holder(cf.Actor):
+    """Has the loop for a while, at once or after an await; or waits, and holds nothing."""
+
+    async def receive(self, message: Any, context: cf.Context) -> Any:
+        if message == "wait":
+            await asyncio.sleep(0.5)
+            return message
+        if message == "after an await":
+            await asyncio.sleep(0)
+        time.sleep(0.2)  # noqa: ASYNC251 - it is what is to be found
+        if message == "fail":
+            raise ValueError(message)
+        return message
+
+
+def blocks(message: Any, context: cf.Context) -> Any:
+    time.sleep(0.2)
+    if message == "fail":
+        raise ValueError(message)
+    return message
+
+
+@pytest.mark.parametrize("store_url", ["memory"], indirect=True)
+@pytest.mark.parametrize("message", ["at once", "after an await", "fail"])
+@pytest.mark.parametrize("hog", [Holder, blocks])
+async def test_who_holds_the_loop_is_found_at_the_next_look(cluster: Cluster, hog: Any, message: str) -> None:
+    a, b = await cluster.start("a", "b")
+    await a.register(hog, "hog")
+    await a.register(Holder, "waiter")
+    await b.manager.inspect("a", "report", hottest=5)
+    waits = asyncio.ensure_future(b.pid("waiter").ask("wait"))
+    with contextlib.suppress(cf.RemoteActorError):
+        await b.pid("hog").ask(message)
+    await waits
+    rows = {row["id"]: row for row in (await b.manager.inspect("a", "report", hottest=5))["hottest"]}
+    assert rows["hog"]["hold"] >= 0.2
+    assert rows["hog"]["busy"] > 0
+    waiter = rows.get("waiter")
+    assert waiter is None or (waiter["hold"] == 0 and waiter["busy"] < rows["hog"]["busy"])
+    again = {row["id"]: row for row in (await b.manager.inspect("a", "report", hottest=5))["hottest"]}
+    assert "hog" not in again or again["hog"]["hold"] < 0.1
 
 
 @pytest.mark.parametrize("store_url", ["memory"], indirect=True)

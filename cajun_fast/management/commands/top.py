@@ -147,15 +147,16 @@ def _links(seen: dict[str, Any]) -> Any:
 
 
 def _hottest(seen: dict[str, Any], limit: int) -> Any:
-    from cajun_fast.management.commands.showing import amount, table
+    from cajun_fast.management.commands.showing import amount, seconds, table
 
-    shown = table("actor", "node", "type", ">time", ">msgs/s", ">queue", ">failed", "state")
+    shown = table("actor", "node", "type", ">time", ">longest hold", ">msgs/s", ">queue", ">failed", "state")
     for row in seen["hottest"][:limit]:
         shown.add_row(
             row["id"],
             row["node"],
             row["type"],
             f"{row['busy'] * 100:.1f} %",
+            seconds(row["hold"]) if row.get("hold") else "",
             amount(row["rate"]),
             amount(row["queue"]),
             amount(row["failed"]),

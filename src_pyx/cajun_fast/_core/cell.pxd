@@ -53,7 +53,7 @@ cdef class Cell(Intake):
     cdef readonly Tally tally           # of its type
     cdef readonly uint64_t handled      # messages, those that failed among them
     cdef readonly uint64_t failed
-    cdef readonly uint64_t busy_ns      # in sync handlers, while dispatcher.timing is on
+    cdef readonly uint64_t busy_ns      # in handlers, without what they awaited, while dispatcher.timing is on
     cdef public Gate gate               # of a durable actor; None for all others
     cdef unsigned char phase            # a State
     cdef unsigned char closed           # takes nothing: by its phase, or because it is shut
@@ -81,8 +81,15 @@ cdef class Cell(Intake):
     cdef int rest(self) except -1
     cdef int start_pump(self, object first) except -1
     cdef bint _next(self) except -1
+    cdef int count_time(self, int64_t began) except -1
     cdef int _enter_span(self) except -1
     cdef object _invoke(self)
     cdef int _settle(self, object value) except -1
     cdef int _cut_off(self, object error) except -1
     cdef int _pump_ended(self) except -1
+
+# A handler's coroutine, timed: what it awaits is not counted.
+@cython.final
+cdef class Timed:
+    cdef Cell cell
+    cdef object steps                   # the iterator that the awaitable gave

@@ -7,6 +7,8 @@ Laws: one message at a time, across awaits too; what is told from a handler is q
 import asyncio
 import sys
 
+from cpython.exc cimport PyErr_Fetch, PyErr_Restore
+
 from cajun_fast._core.flight cimport FAILED, HANDLED
 from cajun_fast._core.instruments cimport Mark
 from cajun_fast._core.mail cimport Mail, Volatile
@@ -193,7 +195,7 @@ cdef class Cell(Intake):
             self.begin_mark(<Context> lent)
         cdef PyObject* value = self.call(<Context> lent)
         if began:
-            self.busy_ns += <int64_t> self.dispatcher.clock() - began
+            self.count_time(began)
         if value == NULL:
             return self.broke(<Context> lent)
         return self.settle(lent, steal(value))
@@ -338,7 +340,7 @@ cdef class Cell(Intake):
                 try:
                     value, first = self._invoke() if first is None else first, None
                     if value is not None and awaitable(value):
-                        value = await value
+                        value = await (timed(self, value) if self.dispatcher.timing else value)
                     self._settle(value)
                 except (KeyboardInterrupt, SystemExit) as error:
                     self._cut_off(error)
@@ -369,13 +371,30 @@ cdef class Cell(Intake):
             self.context.mark.span.enter()
         return 0
 
+    cdef int count_time(self, int64_t began) except -1:
+        """A handler of this cell has had the loop since then."""
+        cdef PyObject *error = NULL
+        cdef PyObject *value = NULL
+        cdef PyObject *trace = NULL
+        PyErr_Fetch(&error, &value, &trace)     # it may have raised, and the clock is not to be asked with an error set
+        cdef int64_t spent = <int64_t> self.dispatcher.clock() - began
+        PyErr_Restore(error, value, trace)
+        self.busy_ns += spent
+        if spent > self.dispatcher.longest_ns:
+            self.dispatcher.longest_ns = spent
+            self.dispatcher.longest = self
+        return 0
+
     cdef object _invoke(self):
         self.handled += 1
         self.tally.handled += 1
         self.context.began = self.dispatcher.exchange.now
         if self.context.mark is not None:
             self.begin_mark(self.context)
+        cdef int64_t began = <int64_t> self.dispatcher.clock() if self.dispatcher.timing else 0
         cdef PyObject* value = self.call(self.context)
+        if began:
+            self.count_time(began)
         return steal(value)
 
     cdef int _settle(self, object value) except -1:
@@ -506,6 +525,48 @@ cdef class Cell(Intake):
         error = ActorNotFoundError(f"actor {self.id!r} stopped before it came to the message", self.id)
         self.end_all("stopped", error)
         self.instance = self.receive = self.failure = self.restarts = None
+
+
+cdef Timed timed(Cell cell, object value):
+    cdef Timed steps = Timed.__new__(Timed)
+    steps.cell = cell
+    steps.steps = type(value).__await__(value)
+    return steps
+
+
+cdef class Timed:
+    """Awaits what it was made of, and tells the cell of each step's time."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        cdef int64_t began = <int64_t> self.cell.dispatcher.clock()
+        try:
+            return next(self.steps)
+        finally:
+            self.cell.count_time(began)
+
+    def send(self, value):
+        """As a generator's."""
+        if value is None:
+            return self.__next__()
+        return self.steps.send(value)
+
+    def throw(self, *error):
+        """As a generator's."""
+        cdef int64_t began = <int64_t> self.cell.dispatcher.clock()
+        try:
+            return self.steps.throw(*error)
+        finally:
+            self.cell.count_time(began)
+
+    def close(self):
+        """As a generator's."""
+        self.steps.close()
 
 
 def queued_messages(dict inboxes):

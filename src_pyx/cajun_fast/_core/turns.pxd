@@ -55,7 +55,9 @@ cdef class Dispatcher:
     cdef Resident tail
     cdef bint scheduled                 # _run stands in the loop
     cdef object spare                   # the Context that is lent to sync handlers, one at a time
-    cdef public bint timing             # measure busy_ns of the sync handlers: two looks at the clock a message
+    cdef public bint timing             # measure busy_ns: two looks at the clock for each time that a handler has the loop
+    cdef readonly int64_t longest_ns    # while `timing`: the longest that one handler had the loop, since `take_longest`
+    cdef Resident longest
     cdef readonly dict tallies          # name of an actor type -> Tally; beyond TALLIES_MOST names: "other"
     cdef readonly int64_t slice_ns
     cdef readonly int batch             # messages of one cell in one turn

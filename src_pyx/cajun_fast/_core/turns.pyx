@@ -64,6 +64,13 @@ cdef class Dispatcher:
             tally = self.tallies[type] = Tally(type)
         return tally
 
+    def take_longest(self):
+        """(id of the actor, ns) for which one handler had the loop without a break, the longest since the last call."""
+        found = None if self.longest is None else self.longest.pid.lane.target, self.longest_ns
+        self.longest = None
+        self.longest_ns = 0
+        return found
+
     @property
     def queued(self):
         """Cells that wait for their turn; counts them one by one."""
