@@ -223,6 +223,9 @@ class Node:
         self.bound = await self.messaging.start(self.config.messaging.host, port)
 
     def _new_home(self, actor_id: str) -> str | None:
+        root = actor_id.partition("/")[0]
+        if root != actor_id and root in self.hosting.arriving:
+            return self.owner.node  # it comes with its parent
         find = self.sharding.new_home if is_sharded(actor_id) else self.tombstones.find
         return find(actor_id)
 

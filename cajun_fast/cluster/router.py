@@ -42,6 +42,8 @@ FOR_GOOD = (1 << 63) - 1
 #: Pauses between tries at a home that refuses: the first, and the longest.
 FIRST_PAUSE = 0.01
 LONGEST_PAUSE = 0.25
+#: How long a child may be refused where its parent lives: it may be coming there with its parent.
+CHILD_PATIENCE = 0.5
 #: Before an actor of this node that takes nothing is tried again.
 LOCAL_PAUSE = 0.02
 
@@ -207,6 +209,7 @@ class ClusterRouter:
             lane.fail(NodeUnavailableError(f"no way to actor {lane.target!r}: {error!r}", "", lane.target))
 
     async def _find(self, lane: Lane) -> None:
+        hint = lane.hint
         if lane.refusals:
             self._forget(lane)
             if self._try_hint(lane):
@@ -229,7 +232,7 @@ class ClusterRouter:
                 raise not_found(lane.target)
             if self._is_missing(lane, standing):
                 says_here = True  # or it has just left, and this was read before: the next read begins now
-            elif await self._follow(lane, standing, waited):
+            elif await self._follow(lane, standing, waited, hint):
                 return
 
     async def _wait_for_store(self, lane: Lane, waited: float, error: NodeUnavailableError) -> None:
@@ -246,8 +249,10 @@ class ClusterRouter:
             and (self._exchange is None or lane.target not in self._exchange.inboxes)
         )
 
-    async def _follow(self, lane: Lane, standing: Standing, waited: float) -> bool:
-        """Go where the record says; False after a wait, when the record has to be read again."""
+    async def _follow(self, lane: Lane, standing: Standing, waited: float, hint: str | None) -> bool:
+        """Go where the record says; False after a wait, when the record has to be read again. ``hint``: the node
+        that the last refusal named.
+        """
         owner, refused = standing.record.owner, lane.refusals
         if owner == self._owner:
             await self._pause_for_start(lane, waited + pauses_before(refused), owner)
@@ -256,7 +261,8 @@ class ClusterRouter:
             await self._wait_for_rehosting(lane, owner, waited)
             return False
         if self._was_refused_by(lane, standing):
-            if standing.actor_id != lane.target and refused > 1:
+            comes = lane.moving or hint == owner.node  # with its parent
+            if standing.actor_id != lane.target and not comes and pauses_before(refused) >= CHILD_PATIENCE:
                 raise not_found(lane.target)  # its parent lives there, and it does not
             await self._pause_for_start(lane, pauses_before(refused), owner, pause(refused))
         self._rebind(lane, owner.node)

@@ -393,7 +393,8 @@ def test_children_are_found_at_their_root() -> None:
         async with world() as w:
             await w.own("x", "a")
             assert await w.resolve(FakeLane("x/child/grandchild")) == ["link a"]
-            assert await w.resolve(FakeLane("x/ghost", refusals=2)) == ["ActorNotFoundError"]
+            assert await w.resolve(FakeLane("x/ghost", refusals=2)) == ["link a"]  # perhaps it comes with "x"
+            assert await w.resolve(FakeLane("x/ghost", refusals=7)) == ["ActorNotFoundError"]
             assert await w.resolve(FakeLane("y/child")) == ["ActorNotFoundError"]
 
     turned(story)

@@ -30,9 +30,9 @@ BEHIND = {"source": ("close", "start"), "target": ("start", "let-in", "started")
 
 @pytest.fixture(params=["sqlite", pytest.param("etcd", marks=pytest.mark.etcd)])
 async def movers(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Nodes]:
-    """Not started yet; all settings that decide when somebody is lost are the defaults."""
+    """Not started yet. A loss is noticed later than by default: a busy machine must not look like a lost node."""
     nodes = Nodes(tmp_path)
-    nodes.settings.clear()
+    nodes.settings = {"membership.suspicion_timeout": "3", "membership.lease_ttl": "15"}
     nodes.module = "hosted_moves"
     nodes.environ = {
         "MOVES_FOLDER": str(tmp_path),
