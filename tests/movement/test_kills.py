@@ -32,7 +32,11 @@ BEHIND = {"source": ("close", "start"), "target": ("start", "let-in", "started")
 async def movers(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Nodes]:
     """Not started yet. A loss is noticed later than by default: a busy machine must not look like a lost node."""
     nodes = Nodes(tmp_path)
-    nodes.settings = {"membership.suspicion_timeout": "3", "membership.lease_ttl": "15"}
+    nodes.settings = {
+        "membership.suspicion_timeout": "3",
+        "membership.lease_ttl": "15",
+        "placement.start_timeout": "10",  # the target starts what came when it sees that the source is lost
+    }
     nodes.module = "hosted_moves"
     nodes.environ = {
         "MOVES_FOLDER": str(tmp_path),
