@@ -118,3 +118,24 @@ def test_a_codec_may_be_used_by_what_it_encodes() -> None:
     codec = Codec()
     codec.hooks(lambda value: (9, codec.encode({"inner": 1})), None)
     assert codec.encode([object(), object()]) == msgpack.packb([msgpack.ExtType(9, plain({"inner": 1}))] * 2)
+
+
+@pytest.mark.parametrize("size", [100, 131_000, 131_072, 140_000, 1 << 20, 5_000_000])
+@pytest.mark.parametrize("shape", ["one", "many", "small behind"])
+def test_what_is_large_is_written_as_what_is_small(size: int, shape: str) -> None:
+    codec = Codec()
+    value = {
+        "one": b"x" * size,
+        "many": [b"y" * 1000 for _ in range(size // 1000)],
+        "small behind": {"n": 1, "pad": "z" * size, "rest": list(range(3000))},
+    }[shape]
+    for _ in range(3):
+        assert codec.decode(codec.encode(value)) == value
+        assert codec.encode(7) == b"\x07"
+    kept = codec.encode(value)
+    with pytest.raises(SerializationError):
+        codec.encode([value, object()])
+    assert codec.encode({"n": 1}) == b"\x81\xa1n\x01", "what failed has left nothing behind"
+    codec.encode(value)
+    assert codec.decode(kept) == value, "and nobody writes into what was given away"
+    assert hash(kept) == hash(bytes(bytearray(kept)))

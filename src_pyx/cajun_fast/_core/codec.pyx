@@ -47,7 +47,7 @@ cdef class Serializer:
         """The bytes of one message. Raises SerializationError naming the value that cannot travel."""
         cdef OutBuf out = self._scratch if self._scratch is not None else OutBuf()
         self._scratch = None                # a registered type may encode while it is encoded
-        out.used = 0
+        out.empty()
         self.encode_into(out, message)
         self._scratch = out
         return out.take()

@@ -338,7 +338,7 @@ cdef class Outbound(Carrier):
         self.scratch = None
         if out is None:
             out = OutBuf()
-        out.used = 0
+        out.empty()
         return out
 
     cdef int signal(self, Py_ssize_t most=FRAME_FULL) except -1:

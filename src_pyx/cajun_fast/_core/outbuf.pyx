@@ -1,9 +1,21 @@
 """OutBuf and Slab: where frames are written. See outbuf.pxd."""
 
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.object cimport PyObject
+from libc.string cimport memcpy
+
+cdef extern from "Python.h":
+    PyObject *PyBytes_FromStringAndSize(const char *data, Py_ssize_t size) except NULL
+    char *PyBytes_AS_STRING(PyObject *whole)
+    int _PyBytes_Resize(PyObject **whole, Py_ssize_t size)
+    void Py_SET_SIZE(PyObject *item, Py_ssize_t size)
+    void Py_XDECREF(PyObject *item)
+
+cdef enum:
+    SMALL = 128 << 10               # bytes up to which a copy costs less than memory that is new each time
+    SLACK = 4096                    # what usually comes behind the one large thing in a message
 
 
 cdef class OutBuf:
@@ -16,26 +28,66 @@ cdef class OutBuf:
         self.capacity = capacity
 
     def __dealloc__(self):
+        if self.whole is not NULL:
+            self.end_whole()
         PyMem_Free(self.data)
 
     cdef int grow(self, Py_ssize_t more) except -1:
         cdef Py_ssize_t capacity = max(2 * self.capacity, self.used + more)
-        cdef unsigned char *data = <unsigned char *>PyMem_Realloc(self.data, capacity)
+        cdef unsigned char *data
+        if capacity > SMALL:
+            capacity = max(self.capacity + self.capacity // 2, self.used + more + SLACK)
+            return self.begin_whole(capacity)
+        data = <unsigned char *>PyMem_Realloc(self.data, capacity)
         if data is NULL:
             raise MemoryError()
         self.data = data
         self.capacity = capacity
         return 0
 
-    cdef bytes take(self):
-        """What was written, as bytes; empties it. A scratch that has grown large gives its memory back."""
-        result = PyBytes_FromStringAndSize(<char *>self.data, self.used)
+    cdef int begin_whole(self, Py_ssize_t capacity) except -1:
+        """Go on in a bytes object of that size."""
+        cdef PyObject *whole = self.whole
+        if whole is not NULL:
+            if _PyBytes_Resize(&whole, capacity) < 0:
+                self.whole = NULL
+                self.end_whole()
+                raise MemoryError()
+        else:
+            whole = PyBytes_FromStringAndSize(NULL, capacity)
+            memcpy(PyBytes_AS_STRING(whole), self.data, self.used)
+            self.small = self.data
+            self.small_capacity = self.capacity
+        self.whole = whole
+        self.data = <unsigned char *>PyBytes_AS_STRING(whole)
+        self.capacity = capacity
+        return 0
+
+    cdef void end_whole(self) noexcept:
+        """Let go of it, and be small and empty again."""
+        Py_XDECREF(self.whole)
+        self.whole = NULL
+        self.data = self.small
+        self.capacity = self.small_capacity
         self.used = 0
-        if self.capacity > 1 << 20:
-            PyMem_Free(self.data)
-            self.data = NULL
-            self.capacity = 0
-            self.grow(1 << 16)
+
+    cdef bytes take(self):
+        """What was written, as bytes; empties it."""
+        cdef PyObject *whole = self.whole
+        cdef Py_ssize_t used = self.used, capacity = self.capacity
+        if whole is NULL:
+            self.used = 0
+            return bytes(self.data[:used])
+        self.whole = NULL
+        self.end_whole()
+        if capacity - used > capacity // 8:
+            if _PyBytes_Resize(&whole, used) < 0:
+                raise MemoryError()
+        else:                               # a block that is cut before it is freed is never had again: each is new memory
+            PyBytes_AS_STRING(whole)[used] = 0
+            Py_SET_SIZE(whole, used)
+        result = <bytes>whole
+        Py_XDECREF(whole)                   # it is the result's now
         return result
 
 
