@@ -429,6 +429,22 @@ def test_a_large_message_that_is_refused_leaves_no_bytes_behind(world):
     world.check_empty()
 
 
+def test_memory_for_large_messages_is_kept_for_the_next_one_and_given_back_when_none_comes(world):
+    world.connect("b")
+    transfers = world.homes["b"].links["a"].inbound.transfers
+    for _ in range(2):
+        world.send("x0", size=5_000_000)
+        world.drain()
+        assert transfers.spare_bytes > 5_000_000
+        world.homes["b"].links["a"].tick(world.clock.now)
+    assert transfers.spare_bytes > 5_000_000
+    world.homes["b"].links["a"].tick(world.clock.now)
+    assert transfers.spare_bytes == 0
+    world.send("x0", size=100_000)
+    world.drain()
+    assert numbers(world, "x0") == [0, 1, 2]
+
+
 def test_a_message_over_the_limit_is_refused_at_the_sender_and_changes_nothing(world):
     world.send("x0")
     world.drain()

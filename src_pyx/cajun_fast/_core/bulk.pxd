@@ -49,9 +49,11 @@ cdef class BulkIn:
     cdef Py_ssize_t max_message
     cdef uint64_t received          # chunk bytes on this connection, told back in ACK
     cdef bytearray spare            # memory for the next one, or None
+    cdef int idle                   # heartbeats since a transfer began
 
     cdef int on_chunk(self, uint32_t id, const unsigned char *body, Py_ssize_t size) except -1
     cdef Incoming open(self, uint32_t id, Py_ssize_t total)
+    cdef int let_go(self) except -1
     # The whole payload, once. None: not known, or not finished. Raises MessageTooLargeError for one that was not kept.
     cdef bytearray claim(self, uint32_t id)
     cdef bytearray buffer(self, Py_ssize_t total)

@@ -19,7 +19,7 @@ from cajun_fast.errors import MessageTooLargeError, ProtocolError
 
 cdef enum:
     TRANSFERS_MOST = 4096
-    SPARE_MOST = 4 << 20            # bytes of the buffer that is kept for the next transfer
+    SPARE_MOST = 16 << 20           # bytes of the buffer that is kept for the next transfer, if it comes soon
 
 
 cdef class Outgoing:
@@ -182,6 +182,7 @@ cdef class BulkIn:
     cdef bytearray buffer(self, Py_ssize_t total):
         """Memory that is filled before it is read: what the last transfer left, or new."""
         payload, self.spare = self.spare, None
+        self.idle = 0
         if payload is None:
             return PyByteArray_FromStringAndSize(NULL, total)
         PyByteArray_Resize(payload, total)
@@ -191,6 +192,18 @@ cdef class BulkIn:
         """A claimed payload has been read: fresh memory costs more than the copy into it."""
         if len(payload) <= SPARE_MOST:
             self.spare = payload
+        return 0
+
+    @property
+    def spare_bytes(self):
+        """Of memory that is kept for the next one."""
+        return 0 if self.spare is None else len(self.spare)
+
+    cdef int let_go(self) except -1:
+        """Called at each heartbeat: a buffer that was not used since the last one but one is given back."""
+        self.idle += 1
+        if self.idle > 1:
+            self.spare = None
         return 0
 
     cdef bytearray claim(self, uint32_t id):

@@ -100,6 +100,8 @@ cdef class Link(Settling):
         """Called at each heartbeat: what waits beyond its deadline ends; a window that was emptied while its bytes
         were still in a transport's hands is let go."""
         self.expire(now)
+        if self.inbound.transfers.spare is not None:
+            self.inbound.transfers.let_go()
         if self.trials:
             self.forget_trials(now)
         if self.window.retained and self.window.acked + 1 == self.window.next_seq:
