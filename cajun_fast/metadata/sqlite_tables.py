@@ -4,14 +4,15 @@ Laws: called by the store's own thread only, inside a transaction that the calle
 that refuses (CajunError) has written nothing, so others in the same transaction stand. The revision is read
 when a transaction begins and written once when it ends. A lease holds until ``expires``, by the clock that
 all processes of a machine share; one that ends later than ``now + ttl`` was granted by a clock that has begun
-again since, and is over.
+again since, and is over. Each step of a statement lets go of Python's lock, and has to wait for it again while
+the event loop is busy (up to 5 ms): a transaction of many keys is three statements, whatever their number.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from cajun_fast.metadata.checks import Operation, prefix_end
 from cajun_fast.metadata.store import Compare, Delete, Entry, Event, EventKind, Outcome, Page, Put
@@ -52,8 +53,18 @@ CREATE TABLE log (
 ) WITHOUT ROWID;
 """
 _ENTRY = "SELECT key, value, revision, created, lease FROM entries"
-_PUT = """INSERT INTO entries (key, value, revision, created, lease) VALUES (?1, ?2, ?3, ?3, ?4)
-ON CONFLICT (key) DO UPDATE SET value = ?2, revision = ?3, lease = ?4 RETURNING created"""
+#: Rows of one statement.
+ROWS = 128
+_PUT = """WITH put (place, key, value, lease, revision) AS (VALUES {rows})
+INSERT INTO entries (key, value, revision, created, lease)
+SELECT key, value, revision, revision, lease FROM put WHERE true
+ON CONFLICT (key) DO UPDATE SET value = excluded.value, revision = excluded.revision, lease = excluded.lease"""
+_LOG_PUT = """WITH put (place, key, value, lease, revision) AS (VALUES {rows})
+INSERT INTO log (revision, place, key, value, created, lease)
+SELECT put.revision, place, key, put.value, created, put.lease FROM put JOIN entries USING (key)"""
+_DIFFERING = """WITH wanted (key, revision) AS (VALUES {rows})
+SELECT count(*) FROM wanted LEFT JOIN entries USING (key)
+WHERE coalesce(entries.revision, 0) <> wanted.revision"""
 _LOG = "INSERT INTO log (revision, place, key, value, created, lease) VALUES (?, ?, ?, ?, ?, ?)"
 
 
@@ -116,8 +127,8 @@ class Tables:
     # ---- writing
 
     def transact(self, compares: Sequence[Compare], operations: Sequence[Operation]) -> Outcome:
-        current = {compare.key: self.get(compare.key) for compare in compares}
-        if any((entry.revision if (entry := current[c.key]) else 0) != c.revision for c in compares):
+        if not self._hold(compares):
+            current = {compare.key: self.get(compare.key) for compare in compares}
             return Outcome(False, self.revision, {key: entry for key, entry in current.items() if entry})
         for lease_id in {change.lease for change in operations if isinstance(change, Put) and change.lease}:
             self._check_lease(lease_id)
@@ -129,18 +140,39 @@ class Tables:
         self._apply([Delete(key)])
         return self.revision > before
 
+    def _hold(self, compares: Sequence[Compare]) -> bool:
+        for some in _portions(compares):
+            values = [part for each in some for part in (each.key.encode(), each.revision)]
+            query = _DIFFERING.format(rows=_rows("(?, ?)", len(some)))
+            if self._execute(query, values).fetchone()[0]:
+                return False
+        return True
+
     def _apply(self, operations: Sequence[Operation]) -> None:
         revision = self.revision + 1
+        puts: list[tuple[int, Put]] = []
         for place, change in enumerate(operations):
-            key = change.key.encode()
             if isinstance(change, Put):
-                row = self._execute(_PUT, (key, change.value, revision, change.lease)).fetchone()
-                self._execute(_LOG, (revision, place, key, change.value, row[0], change.lease))
-            elif self._execute("DELETE FROM entries WHERE key = ?", (key,)).rowcount:
-                self._execute(_LOG, (revision, place, key, None, 0, 0))
-            else:
-                continue
+                puts.append((place, change))
+            elif self._delete(change.key.encode(), revision, place):
+                self.revision = revision
+        for some in _portions(puts):
+            self._put(some, revision)
             self.revision = revision
+
+    def _delete(self, key: bytes, revision: int, place: int) -> bool:
+        if not self._execute("DELETE FROM entries WHERE key = ?", (key,)).rowcount:
+            return False
+        self._execute(_LOG, (revision, place, key, None, 0, 0))
+        return True
+
+    def _put(self, puts: Sequence[tuple[int, Put]], revision: int) -> None:
+        rows = _rows("(?, ?, ?, ?, ?)", len(puts))
+        values = [
+            part for place, put in puts for part in (place, put.key.encode(), put.value, put.lease, revision)
+        ]
+        self._execute(_PUT.format(rows=rows), values)
+        self._execute(_LOG_PUT.format(rows=rows), values)
 
     # ---- leases
 
@@ -215,6 +247,19 @@ class Tables:
         query = "SELECT key FROM log WHERE revision > ? LIMIT ?"
         rows = self._execute(query, (revision, limit + 1)).fetchall()
         return {key.decode() for (key,) in rows} if len(rows) <= limit else None
+
+
+Part = TypeVar("Part")
+
+
+def _portions(parts: Sequence[Part]) -> Iterator[Sequence[Part]]:
+    """As many at a time as one statement takes."""
+    for start in range(0, len(parts), ROWS):
+        yield parts[start : start + ROWS]
+
+
+def _rows(row: str, count: int) -> str:
+    return ", ".join([row] * count)
 
 
 def _within(prefix: str) -> tuple[str, list[bytes]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,18 @@ async def ended(nodes: Nodes) -> AsyncIterator[None]:
                 await process.wait()
 
 
+async def patiently(attempt: Callable[[], Awaitable[Any]]) -> Any:
+    """Again for a minute, where a busy machine makes a node miss its time."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                return await attempt()
+            except cf.ActorAlreadyExistsError:
+                raise
+            except (cf.CajunError, TimeoutError):
+                await asyncio.sleep(0.1)
+
+
 async def owners(system: cf.ClusterActorSystem) -> Counter[str]:
     found: Counter[str] = Counter()
     after, revision = None, None
@@ -108,7 +120,7 @@ async def test_the_loss_of_a_node_with_thousands_of_actors_leaves_each_with_a_li
             places: Counter[str] = Counter()
 
             async def ask(n: int) -> None:
-                places[str(await system.pid(ids[n]).ask("where", timeout=30))] += 1
+                places[str(await patiently(lambda: system.pid(ids[n]).ask("where", timeout=10)))] += 1
 
             await each(range(MANY), ask)
             assert places == standing

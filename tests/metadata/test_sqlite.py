@@ -19,9 +19,10 @@ from cajun_fast.errors import (
     MetadataStoreUnavailableError,
     NotRunningError,
 )
-from cajun_fast.metadata import Compare, EventKind, Put
+from cajun_fast.metadata import Compare, Delete, EventKind, Put
 from cajun_fast.metadata.options import StoreOptions
 from cajun_fast.metadata.sqlite import SqliteMetadataStore
+from cajun_fast.metadata.sqlite_tables import ROWS, Tables
 
 PATIENCE = 20.0
 
@@ -275,3 +276,37 @@ async def test_the_log_is_bounded(tmp_path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM log").fetchone()[0] <= 400
         assert connection.execute("SELECT floor FROM state").fetchone()[0] >= 600
+
+
+def test_a_transaction_of_many_keys_is_a_few_statements(tmp_path: Path) -> None:
+    """Each step of a statement waits for Python's lock: with 300 of them a batch took a second beside a busy loop."""
+    connection = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+    tables = Tables(connection, time.monotonic_ns, 1000)
+    tables.create("boot")
+    keys = [f"/k{n:03}" for n in range(2 * ROWS + 1)]
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    try:
+        assert tables.transact(
+            [Compare(key, 0) for key in keys], [Put(key, key.encode()) for key in keys]
+        ).succeeded
+        assert len(statements) <= 3 * 3
+        written = tables.changes("/k", 0)
+        assert written is not None
+        assert [event.entry.key for event in written.events] == keys
+        assert {event.entry.created for event in written.events} == {1}
+        wrong = [*(Compare(key, 1) for key in keys[:-1]), Compare(keys[-1], 7)]
+        refused = tables.transact(wrong, [Put(keys[0], b"no")])
+        assert not refused.succeeded
+        assert refused.current[keys[-1]].revision == 1
+        assert tables.transact(
+            [Compare(key, 1) for key in keys], [Delete(keys[1]), Put(keys[0], b"yes")]
+        ).succeeded
+        written = tables.changes("/k", 1)
+        assert written is not None
+        assert [(event.kind, event.entry.key, event.entry.created) for event in written.events] == [
+            (EventKind.DELETE, keys[1], 0),
+            (EventKind.PUT, keys[0], 1),
+        ]
+    finally:
+        connection.close()
