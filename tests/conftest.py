@@ -49,6 +49,11 @@ def _settle_which_package_is_tested() -> None:
 
 _settle_which_package_is_tested()
 
+# Several nodes stand in one process here, each with a thread for its store, beside a loop that is busy for the sake of
+# the test. Each step of sqlite waits for the GIL: at Python's 5 ms their leases would run out, as those of processes
+# do not.
+sys.setswitchinterval(0.0005)
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

@@ -210,8 +210,9 @@ class Membership:
         await asyncio.sleep(self._ttl / 10)
         return 0
 
-    async def leave(self) -> None:
-        """Go in order: say so, then end the lease. Never raises for a store that does not answer."""
+    async def leave(self) -> bool:
+        """Go in order: say so, then end the lease; whether the store took it. Never raises for one that does not
+        answer."""
         await self._tasks.stop()
         self._disarm()
         lease, self._lease = self._lease, None
@@ -220,8 +221,10 @@ class Membership:
                 async with asyncio.timeout(min(2.0, self._ttl)):
                     await self._write(leaving=True, lease=lease)
                     await lease.revoke()
+                return True
             except (MetadataStoreError, TimeoutError) as error:
                 log.warning("left without saying so, the lease ends by itself in %s s: %s", self._ttl, error)
+        return False
 
     async def update(self, **changes: Any) -> bool:
         """Change fields of the record (load, cordoned); False if the seat was lost meanwhile."""

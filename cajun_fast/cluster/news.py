@@ -48,7 +48,7 @@ class News:
         how = "left" if record.leaving else "is lost"
         node.events.add("node-left", f"node {record.node!r} {how}", node=record.node)
         node.locator.node_left(record.node)
-        node.messaging.remove_node(record.node, record.incarnation)
+        node.messaging.remove_node(record.node, record.incarnation, in_order=record.leaving)
         node.failover.node_left(record.owner)
         node.detector.watch_all()
         node.sharding.allocator.node_left(record.owner)

@@ -90,6 +90,7 @@ class Node:
         self.bound = Address("", 0)
         self.events = EventLog(ports.clock)
         self.tasks = Tasks(f"node {config.system_id}")
+        self._left = False  # in order, and the others are told
         self.news = News(self)
         self.fencing = Fencing(self)
         self._make_parts()
@@ -176,7 +177,7 @@ class Node:
             ("groups", lambda: self.groups.stop() if hasattr(self, "groups") else no_work()),
             ("durable actors", self.durable.stop),
             ("registrations", self.registrar.stop),
-            ("membership", self.membership.leave),
+            ("membership", self._leave),
             ("health", self.health.stop),
             ("finder", self.finder.stop),
             ("locator", self.locator.stop),
@@ -203,6 +204,9 @@ class Node:
         self.hosting.begin_stop()
         await self.actors.stop(self.config.actors.stop_timeout)
         await self.hosting.stop()
+
+    async def _leave(self) -> None:
+        self._left = await self.membership.leave()
 
     async def _stop_errands(self) -> None:
         if hasattr(self, "host"):
@@ -232,7 +236,7 @@ class Node:
     async def close_links(self) -> None:
         """If there are any."""
         if hasattr(self, "messaging"):
-            await self.messaging.stop()
+            await self.messaging.stop(left=self._left)
 
     async def _start_host(self) -> None:
         self.host = wiring.make_host(self)

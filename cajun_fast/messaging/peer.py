@@ -52,6 +52,7 @@ class Peer:
         self.version = 0  # of the protocol, as agreed on the last connection
         self.features = 0
         self.down_since = system.now()
+        self.leaves = False  # it has said good-bye
         self.ended = False  # removed: a handshake that is under way must not end here
         self.watched = False  # somebody wants to know how it is, whether or not there is anything to send
         self.state = PeerState.UNKNOWN
@@ -262,6 +263,7 @@ class Peer:
     def renew(self, reason: str) -> None:
         """End the link and begin another: what stood in the old one is settled."""
         old, self.link = self.link, self.system.make_link(self.node, None)
+        self.leaves = False
         self.established = self._peer_stream = 0
         self._forget_beats()
         self._heard_ns = self._stuck_ns = None

@@ -19,6 +19,7 @@ from cajun_fast._core.ports import Replies
 from cajun_fast._core.turns import Dispatcher
 from cajun_fast.config_rules import is_loopback
 from cajun_fast.errors import NodeUnavailableError, NotRunningError
+from cajun_fast.messaging import parting
 from cajun_fast.messaging.auth import KeyRing, fresh_nonce
 from cajun_fast.messaging.connection import Connection
 from cajun_fast.messaging.door import Cause, Door
@@ -32,8 +33,6 @@ from cajun_fast.messaging.serializer import make_codec
 from cajun_fast.messaging.settings import LinkSettings
 from cajun_fast.messaging.tls_transport import TlsTransport
 from cajun_fast.ports import Address, Heart, Listener, Ports
-
-SETTLE_STEP = 0.005  # seconds between two looks at what is owed, while stopping
 
 log = logging.getLogger("cajun_fast.messaging")
 
@@ -86,6 +85,7 @@ class MessagingSystem:
         self.heart: Heart | None = None
         self._listener: Listener | None = None
         self._peers: dict[str, Peer] = {}
+        self._parting: set[Peer] = set()
         self._handshakes: dict[Connection, asyncio.TimerHandle] = {}
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -121,20 +121,21 @@ class MessagingSystem:
             self.start_task(Renewal(self, self._peers).run(), "renewal")
         return self._listener.address
 
-    async def stop(self) -> None:
+    async def stop(self, *, left: bool = False) -> None:
         """Wait a while until what was accepted is settled, then close all connections; what is left is settled as
-        lost."""
+        lost. ``left``: this node has left its cluster in order, and the others part from it."""
         if self.stopping:
             return
         self.stopping = True
         if self._listener is not None:
             self._listener.close()
             await self._listener.wait_closed()
-        await self._settle_links()
+        peers, patience = self._peers.values(), self.settings.stop_timeout
+        await parting.settled(peers, patience)
+        await parting.say_goodbye(peers, left=left, timeout=patience)
         if self._timer is not None:
             self._timer.cancel()
-        for peer in list(self._peers.values()):
-            peer.link.goodbye("stopping")
+        for peer in [*self._peers.values(), *self._parting]:
             await peer.close(f"node {self.node_id!r} stopped")
         self._peers.clear()
         if self.heart is not None:
@@ -144,16 +145,6 @@ class MessagingSystem:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _settle_links(self) -> None:
-        """Until each link that has a connection owes and is owed nothing, or the time for it is over."""
-        end = self.loop.time() + self.settings.stop_timeout
-        while self.loop.time() < end:
-            if not any(
-                peer.link.is_up and (peer.link.unsettled or peer.link.owes) for peer in self._peers.values()
-            ):
-                return
-            await asyncio.sleep(SETTLE_STEP)
 
     def start_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """A task that ends with the system at the latest."""
@@ -169,6 +160,8 @@ class MessagingSystem:
         if self.heart is not None:
             self.heart.turn()
         self.exchange.expire(now)
+        for peer in self._parting:
+            peer.link.tick(now)
         for peer in list(self._peers.values()):
             peer.beat(now, fair=fair)
             if peer.is_stranger and peer.connection is None:
@@ -199,15 +192,25 @@ class MessagingSystem:
             return
         peer.learn(incarnation, tuple(addresses))
 
-    def remove_node(self, node_id: str, incarnation: int) -> None:
-        """That incarnation is gone for good: what it may have seen is told as unknown, the rest finds another way."""
+    def remove_node(self, node_id: str, incarnation: int, *, in_order: bool = False) -> None:
+        """That incarnation is gone for good: what it may have seen is told as unknown, the rest finds another way.
+        ``in_order``: it still answers for what is on its way to it, and that is waited for."""
         peer = self._peers.get(node_id)
         if peer is None or (peer.incarnation is not None and peer.incarnation > incarnation):
             return
         if peer.link.incarnation is not None and peer.link.incarnation > incarnation:
             return
         del self._peers[node_id]
-        self.start_task(peer.close("it left the cluster or was lost"), f"close {node_id}")
+        close = self._part(peer) if in_order else peer.close("it left the cluster or was lost")
+        self.start_task(close, f"close {node_id}")
+
+    async def _part(self, peer: Peer) -> None:
+        self._parting.add(peer)
+        try:
+            await parting.settled_with(peer, self.exchange.asks, self.settings.stop_timeout)
+        finally:
+            self._parting.discard(peer)
+            await peer.close("it left the cluster")
 
     @property
     def nodes(self) -> list[str]:
@@ -393,3 +396,6 @@ class MessagingSystem:
 
     def _on_bye(self, link: Link, reason: str) -> None:
         log.debug("node %s says good-bye: %s", link.peer, reason)
+        peer = self._peers.get(link.peer)
+        if peer is not None and peer.link is link:
+            peer.leaves = True

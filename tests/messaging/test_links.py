@@ -350,6 +350,37 @@ async def test_what_was_told_before_an_orderly_stop_arrives(make_node):
     assert a.dead == []
 
 
+async def test_who_leaves_in_order_waits_until_the_others_have_hung_up(make_node):
+    """What was sent to it while it left lies unread there, and comes back with a verdict."""
+    a, b, _ = await pair(make_node, stop_timeout=20.0)
+    b.knows(a)
+    log = await b.record("x")
+    await a.pid("x", b).ask(1)
+    await until(lambda: not b.link(a).unsettled)
+    reading = b.messaging.peer("a").connection.transport
+    reading.pause_reading()
+    late = asyncio.ensure_future(a.pid("x", b).ask(2))
+    await until(lambda: a.link(b).unsettled)
+    stopping = asyncio.ensure_future(b.messaging.stop(left=True))
+    link = a.link(b)
+    a.messaging.remove_node("b", 1, in_order=True)
+    assert "b" not in a.messaging.nodes
+    await asyncio.sleep(0.05)
+    assert [stopping.done(), late.done(), link.ended] == [False, False, False]
+    reading.resume_reading()
+    assert await asyncio.wait_for(late, 5) == 2
+    await asyncio.wait_for(stopping, 5)
+    assert log == [1, 2]
+
+
+async def test_two_that_leave_at_the_same_time_do_not_wait_for_each_other(make_node):
+    a, b, _ = await pair(make_node, stop_timeout=20.0)
+    b.knows(a)
+    await b.record("x")
+    await a.pid("x", b).ask(1)
+    await asyncio.wait_for(asyncio.gather(a.messaging.stop(left=True), b.messaging.stop(left=True)), 5)
+
+
 async def test_an_idle_link_costs_nearly_no_cpu(make_node):
     a, b, _ = await pair(make_node)
     await b.record("x")

@@ -87,6 +87,13 @@ cdef class Asks(Replies):
         """End one ask with ``error``."""
         self.fault(tag, error)
 
+    def waits_on(self, carrier):
+        """Whether the answer to an ask that left by ``carrier`` is still to come."""
+        for ask in self._pending.values():
+            if (<PendingAsk>ask).carrier is carrier:
+                return True
+        return False
+
     def fail_carried(self, carrier, make_error):
         """End every ask that left by ``carrier`` with ``make_error(target)``; returns how many."""
         lost = [tag for tag, ask in self._pending.items() if (<PendingAsk>ask).carrier is carrier]

@@ -18,6 +18,8 @@ from cajun_fast.metadata.store import Compare
 from tests.cluster.conftest import Cluster, eventually
 
 ENTITIES = 24
+#: Seconds between rounds. A loop that never rests keeps the GIL from the threads of four stores, and leases run out.
+PAUSE = 0.001
 
 
 class Book(cf.Actor):
@@ -76,7 +78,7 @@ class Load:
             rounds += 1
             work = [self._one(system.system_id, pid, rounds) for pid in pids]
             await asyncio.gather(*work)
-            await asyncio.sleep(0)
+            await asyncio.sleep(PAUSE)
 
     async def _one(self, sender: str, pid: cf.Pid, number: int) -> None:
         self.sent[sender, pid.id] += 1
@@ -259,7 +261,7 @@ async def test_what_an_actor_sends_stays_in_order_when_it_moves(books: Cluster) 
             for n in range(8):
                 other = f"chatty#{(n + 3) % 8}"
                 await a.sharded("chatty").pid(str(n)).send({"say": rounds, "to": other})
-            await asyncio.sleep(0)
+            await asyncio.sleep(PAUSE)
         return rounds
 
     driving = asyncio.ensure_future(drive())
