@@ -226,11 +226,11 @@ async def test_who_sends_while_a_node_changes_its_incarnation_waits_and_hears_of
     old, closed = a._node.messaging, asyncio.Event()
     stop = old.stop
 
-    async def slow_stop() -> None:
+    async def slow_stop(*, left: bool) -> None:
         old.stopping = True
         await closed.wait()
         old.stopping = False
-        await stop()
+        await stop(left=left)
 
     old.stop = slow_stop  # type: ignore[method-assign]
     a._node.membership._fence("for the test")
