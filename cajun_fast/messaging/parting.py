@@ -19,22 +19,23 @@ import asyncio
 from collections.abc import Callable, Iterable
 
 from cajun_fast._core.asks import Asks
+from cajun_fast._core.link import Link
 from cajun_fast.messaging.peer import Peer
 
 #: Seconds between two looks at what is owed.
 LOOK = 0.005
 
 
-async def settled(peers: Iterable[Peer], timeout: float) -> None:
-    """Until each link that has a connection owes and is owed nothing."""
+async def settled(peers: Iterable[Peer], timeout: float, asks: Asks | None = None) -> None:
+    """Until each link that has a connection owes and is owed nothing; with ``asks``, until it has brought their answers
+    too.
+    """
     links = [peer.link for peer in peers]
-    await _until(lambda: not any(link.is_up and (link.unsettled or link.owes) for link in links), timeout)
+    await _until(lambda: not any(link.is_up and _is_open(link, asks) for link in links), timeout)
 
 
-async def settled_with(peer: Peer, asks: Asks, timeout: float) -> None:
-    """Until the link to who leaves is settled and has brought all its answers."""
-    link = peer.link
-    await _until(lambda: not (link.is_up and (link.unsettled or link.owes or asks.waits_on(link))), timeout)
+def _is_open(link: Link, asks: Asks | None) -> bool:
+    return link.unsettled or link.owes or (asks is not None and asks.waits_on(link))
 
 
 async def say_goodbye(peers: Iterable[Peer], *, left: bool, timeout: float) -> None:

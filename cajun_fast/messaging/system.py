@@ -207,7 +207,7 @@ class MessagingSystem:
     async def _part(self, peer: Peer) -> None:
         self._parting.add(peer)
         try:
-            await parting.settled_with(peer, self.exchange.asks, self.settings.stop_timeout)
+            await parting.settled([peer], self.settings.stop_timeout, self.exchange.asks)
         finally:
             self._parting.discard(peer)
             await peer.close("it left the cluster")

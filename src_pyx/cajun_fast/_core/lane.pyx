@@ -198,15 +198,16 @@ cdef class Exchange:
         return [((<Delayed>item).pid.id, (<Delayed>item).message, (<Delayed>item).guarantee,
                  (<Delayed>item).timer.when()) for item in mine]
 
-    def tell_now(self, Pid pid, message, int guarantee):
-        """Tell from the loop what another thread handed over; nobody is there to raise for."""
+    def tell_now(self, Pid pid, message, int guarantee, Pid sender=None):
+        """Tell from the loop what another thread handed over, or what has waited for its time; nobody is there to raise
+        for."""
         try:
             if self.tracer is not None and self.tracer.sampled():
-                traced(pid, "tell", message, guarantee, None, 0, None, 0, None)
+                traced(pid, "tell", message, guarantee, sender, 0, None, 0, None)
             else:
-                pid.lane.submit(TELL, message, guarantee, None, 0, None, 0, None, False)
+                pid.lane.submit(TELL, message, guarantee, sender, 0, None, 0, None, False)
         except CajunError as error:
-            self.dead_letters.record(pid.id, message, type(error).__name__, None)
+            self.dead_letters.record(pid.id, message, type(error).__name__, sender)
 
     def pass_on(self, Pid pid, message, int guarantee, Pid sender=None, waiter=None):
         """Tell for somebody else: ``sender`` is who sent it, ``waiter`` a future that is done as with ``send``.
@@ -244,13 +245,7 @@ cdef class Delayed:
         """Its time has come."""
         cdef Exchange exchange = self.pid.lane.exchange
         exchange._timers.discard(self)
-        try:
-            if exchange.tracer is not None and exchange.tracer.sampled():
-                traced(self.pid, "tell", self.message, self.guarantee, self.sender, 0, None, 0, None)
-            else:
-                self.pid.lane.submit(TELL, self.message, self.guarantee, self.sender, 0, None, 0, None, False)
-        except CajunError as error:
-            exchange.dead_letters.record(self.pid.id, self.message, type(error).__name__, self.sender)
+        exchange.tell_now(self.pid, self.message, self.guarantee, self.sender)
 
 
 cdef class Waiting:
