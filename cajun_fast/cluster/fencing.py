@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cajun_fast.cluster")
 
-#: Seconds that a claim waits for a node that stands still to know whether its seat is its own.
-SETTLE_TIMEOUT = 1.0
-
 
 class Fencing:
     """See the module's laws."""
@@ -39,7 +36,7 @@ class Fencing:
 
     async def may_own(self) -> bool:
         """Whether this node has its seat, once that is known."""
-        return await self._node.membership.settled(SETTLE_TIMEOUT)
+        return await self._node.membership.settled()
 
     # ---- standing still
 

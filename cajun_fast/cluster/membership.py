@@ -64,6 +64,8 @@ class MembershipHooks:
 
 #: Of the lease: the longest that a look at the own record may hold good.
 LONGEST_PATIENCE = 0.7
+#: Seconds that a claim or a move waits for a node that stands still to know whether its seat is its own.
+SETTLE_TIMEOUT = 3.0
 
 
 async def take_incarnation(store: MetadataStore, keys: KeySpace, node_id: str) -> int:
@@ -145,7 +147,7 @@ class Membership:
         """Whether this node may act as an owner right now."""
         return not (self.fenced or self.paused) and self._clock.now_ns() < self.deadline_ns
 
-    async def settled(self, timeout: float) -> bool:
+    async def settled(self, timeout: float = SETTLE_TIMEOUT) -> bool:
         """Whether it may act, once that is known; False after ``timeout`` seconds too."""
         try:
             async with asyncio.timeout(timeout):

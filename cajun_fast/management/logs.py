@@ -51,3 +51,10 @@ def set_up_logs(level: str, as_json: bool, **always: str) -> None:
     handler.setFormatter(JsonFormatter(**always) if as_json else HumanFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+def hush() -> None:
+    """Nothing of the engine of this process goes to standard error: what matters to the one who typed a command comes
+    as its error, and lines of a log would break a live table.
+    """
+    logging.getLogger("cajun_fast").setLevel(logging.CRITICAL)

@@ -70,9 +70,9 @@ class Destination:
 
     # ---- what the owner asks
 
-    def reserve(self, source: Owner, actor_id: str, types: list[str], revision: int) -> dict[str, Any]:
+    async def reserve(self, source: Owner, actor_id: str, types: list[str], revision: int) -> dict[str, Any]:
         """Take an actor in, if it can be hosted here; the claim under which it shall be ours."""
-        self._check_room(actor_id)
+        self._check_room(actor_id, seated=await self._world.seated())
         for name in types:
             self._world.parts.types.lookup(name)
         earlier = self._incoming.get(actor_id)
@@ -89,14 +89,14 @@ class Destination:
         self._watch_out(incoming)
         return self._grant(incoming)
 
-    def _check_room(self, actor_id: str) -> None:
+    def _check_room(self, actor_id: str, *, seated: bool) -> None:
         node, settings = self._world.owner.node, self._world.settings
         if self._world.parts.is_client:
             raise ConfigError(f"node {node!r} is a client and hosts no actors: choose another node")
         if self._is_cordoned():
             raise NodeUnavailableError(f"node {node!r} is cordoned: it takes no actors", node)
-        if not self._world.may_own():
-            raise NodeUnavailableError(f"node {node!r} has lost its seat in the cluster", node)
+        if not seated:
+            raise NodeUnavailableError(f"node {node!r} does not hold its seat in the cluster", node)
         if actor_id in self._world.parts.hosting.owned:
             raise ConfigError(f"actor {actor_id!r} lives on node {node!r} already")
         if len(self._incoming) >= settings.arrivals_at_once:
@@ -154,10 +154,11 @@ class Destination:
             )
         self._feed(incoming, Event.COMPLETE)
 
-    def ready(self, actor_id: str, claim: int) -> dict[str, Any]:
+    async def ready(self, actor_id: str, claim: int) -> dict[str, Any]:
         """Whether everything is here and would still be taken."""
+        seated = await self._world.seated()
         incoming = self._find(actor_id, claim)
-        if incoming.machine.state is not State.READY or not self._world.may_own():
+        if incoming.machine.state is not State.READY or not seated:
             raise LeaseLostError(
                 f"actor {actor_id!r} is {incoming.machine.state.value} on node {self._world.owner.node!r}"
             )

@@ -172,6 +172,7 @@ class Mover:
         """Hand an actor of this node over. Raises ActorNotFoundError for one that is not here, ConfigError for one
         that never moves or that moves already.
         """
+        seated = await self.world.seated()
         hosting, cell = self.world.parts.hosting, self.world.parts.actors.cell(actor_id)
         standing = hosting.owned.get(actor_id)
         node = self.world.owner.node
@@ -187,8 +188,8 @@ class Mover:
             return MigrationResult(actor_id, node, node, Outcome.THERE, epoch=standing.record.epoch)
         if actor_id in self._departing:
             raise ConfigError(f"actor {actor_id!r} is on its way to another node already: wait for that")
-        if self._stopping or not self.world.may_own():
-            why = "its node stops" if self._stopping else "its node has lost its seat in the cluster"
+        if self._stopping or not seated:
+            why = "its node stops" if self._stopping else "its node does not hold its seat in the cluster"
             return MigrationResult(actor_id, node, target, Outcome.STAYED, why)
         return await self._hand_off(
             HandOff(self.world, standing, cell, target, without_state=without_state), actor_id

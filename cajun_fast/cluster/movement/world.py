@@ -86,6 +86,10 @@ class World:
         """Whether this node holds its seat."""
         return self.parts.membership.holds
 
+    async def seated(self) -> bool:
+        """The same, once it is known: a node that stands still for a moment is not one that has lost its seat."""
+        return await self.parts.membership.settled()
+
     def known_type(self, name: str) -> ActorType | None:
         """The type of that name here."""
         try:

@@ -37,11 +37,10 @@ def doctor(
 
     With --config it checks a node's file too: port, certificates, HTTP settings. Status 1: something is bad.
     """
-    import logging
-
     from cajun_fast.management.diagnosis import Findings, diagnose
+    from cajun_fast.management.logs import hush
 
-    logging.getLogger("cajun_fast").setLevel(logging.CRITICAL)
+    hush()
     findings = Findings()
     try:
         client = Door(store, config, cluster, name, settings).load()

@@ -102,11 +102,10 @@ def assignments(settings: Any) -> dict[str, str]:
 
 def run(door: Door, work: Work) -> None:
     """Join, work, leave; ends the command with its status."""
-    import logging
-
+    from cajun_fast.management.logs import hush
     from cajun_fast.management.operations import Operations
 
-    logging.getLogger("cajun_fast").setLevel(logging.CRITICAL)  # what matters comes as an error
+    hush()
     config = door.load()
 
     async def inside() -> int:

@@ -17,6 +17,7 @@ import typer
 
 import cajun_fast as cf
 from cajun_fast.management.demo.nodes import Nodes
+from cajun_fast.management.logs import hush
 
 #: Seconds between two bursts of messages.
 PAUSE = 0.01
@@ -46,6 +47,7 @@ def look(
 
 async def show(options: LookOptions) -> None:
     """Until it is cancelled."""
+    hush()
     names = [chr(ord("a") + number) for number in range(options.nodes)]
     with tempfile.TemporaryDirectory(prefix="cajun-look-") as place:
         folder = Path(place)

@@ -26,6 +26,7 @@ from cajun_fast.management.demo.books import Control, Ledger
 from cajun_fast.management.demo.nodes import LEASE_TTL, Nodes
 from cajun_fast.management.demo.screen import Line, Meter, Sample, Screen, milliseconds, words_of
 from cajun_fast.management.demo.verdict import Verdict, judge
+from cajun_fast.management.logs import hush
 
 FRAME = 0.2
 #: Seconds that the accounts of the killed node may take to start elsewhere, and senders to settle.
@@ -77,6 +78,8 @@ def run_demo(options: DemoOptions) -> int:
 
 
 async def _interruptible(options: DemoOptions) -> int:
+    if not options.verbose:
+        hush()
     screen = Screen(quiet=options.as_json)
     task = asyncio.ensure_future(Show(options, screen).run())
     caught: list[signal.Signals] = []
