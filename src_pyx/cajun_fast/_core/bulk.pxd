@@ -4,13 +4,18 @@
 #   chunk body:  total u32 | offset u32 | bytes         (the frame's sequence is the transfer's id)
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from cajun_fast._core.outbuf cimport Pieces
 
 cdef class Outgoing:
     cdef uint32_t id
-    cdef bytes payload
+    cdef Pieces payload
     cdef Py_ssize_t sent
+    cdef Py_ssize_t part, part_at   # of the payload: where the next chunk begins
     cdef object lane                # whose record follows the last chunk
     cdef object item                # the Waiting that stands for it
+
+    cdef int restart(self) noexcept
+    cdef Py_ssize_t next_chunk(self, list out) except -1
 
 cdef class BulkOut:
     cdef object queue               # deque of Outgoing, oldest first
@@ -22,7 +27,7 @@ cdef class BulkOut:
     cdef uint64_t received          # of them, what the peer says it has
     cdef Py_ssize_t window          # bytes of chunks that may be on their way
 
-    cdef uint32_t start(self, bytes payload, object lane, object item) except 0
+    cdef uint32_t start(self, Pieces payload, object lane, object item) except 0
     # Chunks to be written; the transfers whose last chunk is among them are appended to `finished`.
     cdef int collect(self, list out, Py_ssize_t most, list finished) except -1
     cdef bint may_go(self) noexcept # more chunks may follow at once

@@ -25,6 +25,26 @@ cdef enum:
 cdef class Outgoing:
     """One payload on its way."""
 
+    cdef int restart(self) noexcept:
+        self.sent = self.part = self.part_at = 0
+        return 0
+
+    cdef Py_ssize_t next_chunk(self, list out) except -1:
+        """Append the next chunk, its bytes where they lie; returns how many they are."""
+        cdef Py_ssize_t size = min(<Py_ssize_t>BULK_CHUNK, self.payload.size - self.sent), left = size, some
+        out.append(chunk_head(self.id, self.payload.size, self.sent, size))
+        self.sent += size
+        while left:
+            part = self.payload.parts[self.part]
+            some = min(left, len(part) - self.part_at)
+            out.append(part[self.part_at:self.part_at + some])
+            left -= some
+            self.part_at += some
+            if self.part_at == len(part):
+                self.part += 1
+                self.part_at = 0
+        return size
+
 
 cdef class BulkOut:
     """Payloads going out. ``window``: chunk bytes that may be on their way and not yet told received."""
@@ -35,7 +55,7 @@ cdef class BulkOut:
         self.by_seq = deque()
         self.window = window
 
-    cdef uint32_t start(self, bytes payload, object lane, object item) except 0:
+    cdef uint32_t start(self, Pieces payload, object lane, object item) except 0:
         cdef Outgoing transfer = Outgoing.__new__(Outgoing)
         self.next_id = self.next_id + 1 if self.next_id < 0xFFFFFFFF else 1
         transfer.id = self.next_id
@@ -44,7 +64,7 @@ cdef class BulkOut:
         transfer.item = item
         self.queue.append(transfer)
         self.kept[transfer.id] = payload
-        self.bytes += len(payload)
+        self.bytes += payload.size
         return transfer.id
 
     cdef int collect(self, list out, Py_ssize_t most, list finished) except -1:
@@ -52,13 +72,10 @@ cdef class BulkOut:
         cdef Py_ssize_t size
         while self.queue and most > 0 and <Py_ssize_t>(self.sent - self.received) < self.window:
             item = <Outgoing>self.queue[0]
-            size = min(<Py_ssize_t>BULK_CHUNK, len(item.payload) - item.sent)
-            out.append(chunk_head(item.id, len(item.payload), item.sent, size))
-            out.append(memoryview(item.payload)[item.sent:item.sent + size])
-            item.sent += size
+            size = item.next_chunk(out)
             self.sent += size
             most -= size
-            if item.sent == len(item.payload):
+            if item.sent == item.payload.size:
                 finished.append(self.queue.popleft())
         return 0
 
@@ -67,14 +84,12 @@ cdef class BulkOut:
 
     cdef int resend(self, uint32_t id, list out) except -1:
         """All chunks of a transfer whose record goes again behind them."""
-        payload = self.kept[id]
-        cdef Py_ssize_t at = 0, size
-        while at < len(payload):
-            size = min(<Py_ssize_t>BULK_CHUNK, len(payload) - at)
-            out.append(chunk_head(id, len(payload), at, size))
-            out.append(memoryview(payload)[at:at + size])
-            at += size
-            self.sent += size
+        cdef Outgoing again = Outgoing.__new__(Outgoing)
+        again.id = id
+        again.payload = self.kept[id]
+        while again.sent < again.payload.size:
+            again.next_chunk(out)
+        self.sent += again.sent
         return 0
 
     cdef int recorded(self, uint32_t id, uint64_t seq) except -1:
@@ -98,7 +113,7 @@ cdef class BulkOut:
         self.sent = 0
         self.received = 0
         for item in self.queue:
-            (<Outgoing>item).sent = 0
+            (<Outgoing>item).restart()
         return 0
 
     cdef list abandon(self):

@@ -107,7 +107,7 @@ cdef class Codec(Serializer):
         if kind is list:
             return self.write_list(out, <list>value, depth)
         if kind is bytes:
-            return write_bin(out, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+            return write_bin(out, <bytes>value)
         return self.write_other(out, value, depth)
 
     cdef int write_dict(self, OutBuf out, dict value, int depth) except -1:
@@ -165,8 +165,7 @@ cdef class Codec(Serializer):
         if isinstance(value, tuple):
             return self.write_items(out, value, depth)
         if isinstance(value, (bytearray, memoryview)):
-            value = bytes(value)
-            return write_bin(out, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+            return write_bin(out, bytes(value))
         if isinstance(value, datetime_type):
             return write_ext(out, EXT_TIMESTAMP, timestamp_bytes(value))
         if isinstance(value, (set, frozenset)):
@@ -348,9 +347,7 @@ cdef class Foreign(Serializer):
             raise SerializationError(f"cannot encode {shortened(message)}: {error}") from error
         if not isinstance(data, bytes):
             raise SerializationError(f"the serializer gave {type(data).__name__} instead of bytes")
-        memcpy(out.room(len(data)), PyBytes_AS_STRING(data), len(data))
-        out.used += len(data)
-        return 0
+        return out.add(<bytes>data)
 
     cdef object decode_from(self, const unsigned char *data, Py_ssize_t size):
         try:

@@ -69,7 +69,7 @@ cdef class Exchange:
 cdef class Waiting:                     # a message that has not found its way yet, or has come back
     cdef readonly int kind
     cdef readonly int guarantee
-    cdef readonly object message        # bytes of the payload where `encoded`
+    cdef readonly object message        # bytes of the payload where `encoded`; a large one's Pieces within a link
     cdef readonly bint encoded
     cdef readonly Pid sender
     cdef readonly uint64_t tag
@@ -78,6 +78,8 @@ cdef class Waiting:                     # a message that has not found its way y
     cdef readonly object waiter
     cdef readonly object trace          # bytes of a frame's TRACE option; None for nearly all
     cdef object route                   # the span of its wait here
+
+    cdef int leave_link(self) except -1
 
 cdef class Lane:
     cdef object __weakref__

@@ -16,6 +16,7 @@ from cajun_fast._core.frame cimport NUMBERED
 from cajun_fast._core.instruments cimport Mark, Sampler, mark_at
 from cajun_fast._core.locations cimport Location
 from cajun_fast._core.mailbox cimport steal
+from cajun_fast._core.outbuf cimport Pieces
 from cajun_fast._core.ports cimport (
     ASK, DROPPED, DURABLE, EXPIRED, FULL, GONE, MOVING, NOT_HERE, TAKEN, TELL, Carrier, Gate, Inbox, Replies, Tracer,
 )
@@ -250,6 +251,12 @@ cdef class Delayed:
 
 cdef class Waiting:
     """A message on its way that stands in its lane."""
+
+    cdef int leave_link(self) except -1:
+        """A large message comes back from a link: in one piece."""
+        if isinstance(self.message, Pieces):
+            self.message = (<Pieces>self.message).whole()
+        return 0
 
 
 cdef Waiting waiting_of(int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
@@ -498,6 +505,7 @@ cdef class Lane:
 
     cdef int end(self, Waiting item, object error) except -1:
         told = False
+        item.leave_link()
         if item.guarantee & NUMBERED:
             self.way.on_final(item.message, error)
             return 0
@@ -521,6 +529,7 @@ cdef class Lane:
         """A far node refused this message: it was never seen by an actor. Until all that was in flight has its
         verdict, nothing more goes out."""
         self.carrier = None
+        item.leave_link()
         if self.returned is None:
             self.returned = []
         self.begin_wait()

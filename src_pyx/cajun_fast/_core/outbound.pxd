@@ -78,6 +78,7 @@ cdef class Outbound(Carrier):
     cdef int note_batch(self, uint64_t before) except -1
     cdef int signal(self, Py_ssize_t most=*) except -1
     cdef OutBuf take_scratch(self)
+    cdef void give_scratch(self, OutBuf out) noexcept
     cdef int encode(self, OutBuf out, object message, bint encoded) except -1
     cdef int post_encoded(self, Lane lane, int kind, int guarantee, OutBuf out, Lane sender, uint64_t tag,
                           Lane origin, int64_t deadline, object waiter, object trace) except -1

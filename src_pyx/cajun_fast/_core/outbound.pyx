@@ -23,6 +23,7 @@ cdef enum:
     EAGER = 2048                        # bytes of asks or answers: more would let the other side stand idle
     ANSWERS_MOST = 4                    # windows full of answers: beyond it asks are refused
     SMALL_MOST = RECORD_MOST - 64       # longer payloads travel as bulk
+    REFER_FROM = RECORD_MOST            # bytes objects from this size on go where they are; what refers is never small
 
 
 cdef class Wire:
@@ -72,7 +73,7 @@ cdef class Outbound(Carrier):
         self.replies.node = peer
         self.inbound = Inbound(exchange, serializer, self.replies, self, ports, max_message=max_message,
                                max_bulk=max_bulk)
-        self.scratch = OutBuf(1024)
+        self.scratch = OutBuf(1024, REFER_FROM)
         self.control = OutBuf(512)
         self.waiters = deque()
         self.deadlines = {}
@@ -153,13 +154,12 @@ cdef class Outbound(Carrier):
         out = self.take_scratch()
         try:
             self.encode(out, message, encoded)
-            if out.used > SMALL_MOST and out.used <= self.max_message and self.bulk_is_full():
-                out.take()                  # gives grown memory back
+            if SMALL_MOST < out.size() <= self.max_message and self.bulk_is_full():
                 return FULL
             self.post_encoded(<Lane>lane, kind, guarantee, out,
                               (<Pid>sender).lane if sender is not None else None, tag, asker, deadline, waiter, trace)
         finally:
-            self.scratch = out
+            self.give_scratch(out)
         if trial is not None:
             trial.left -= 1
             if trial.left == 0:
@@ -170,8 +170,7 @@ cdef class Outbound(Carrier):
 
     cdef int encode(self, OutBuf out, object message, bint encoded) except -1:
         if encoded:
-            memcpy(out.room(len(<bytes>message)), <const char *>(<bytes>message), len(<bytes>message))
-            out.used += len(<bytes>message)
+            out.add(<bytes>message)
         else:
             self.serializer.encode_into(out, message)
         return 0
@@ -180,13 +179,12 @@ cdef class Outbound(Carrier):
                           Lane origin, int64_t deadline, object waiter, object trace) except -1:
         cdef uint64_t seq
         cdef Waiting item
-        if out.used > SMALL_MOST or (self.holding and lane in self.holding):
-            if out.used > self.max_message:
-                size = out.used
-                out.take()
-                raise MessageTooLargeError(size, self.max_message, lane.target if lane is not None else "the asker")
+        if out.size() > SMALL_MOST or (self.holding and lane in self.holding):
+            if out.size() > self.max_message:
+                raise MessageTooLargeError(
+                    out.size(), self.max_message, lane.target if lane is not None else "the asker")
             item = waiting_of(
-                kind, out.take(), guarantee, sender.pid() if sender is not None else None, tag,
+                kind, out.pieces() if out.size() > SMALL_MOST else out.take(), guarantee, sender.pid() if sender is not None else None, tag,
                 self.ports.replies_for(origin.target) if origin is not None else self.exchange.asks if tag else None,
                 deadline, waiter, True)
             item.trace = trace
@@ -330,16 +328,20 @@ cdef class Outbound(Carrier):
                 self.inbound.answers_full = True
             return 0
         finally:
-            self.scratch = out
+            self.give_scratch(out)
 
     cdef OutBuf take_scratch(self):
         """Empty memory to encode into, to be given back; encoding may run a user's code, which may send."""
         cdef OutBuf out = self.scratch
         self.scratch = None
         if out is None:
-            out = OutBuf()
-        out.empty()
+            out = OutBuf(1024, REFER_FROM)
         return out
+
+    cdef void give_scratch(self, OutBuf out) noexcept:
+        """Give it back: large memory, and what it refers to, is let go."""
+        out.empty()
+        self.scratch = out
 
     cdef int signal(self, Py_ssize_t most=FRAME_FULL) except -1:
         """There is something to write: soon, or at once where ``most`` bytes wait."""

@@ -7,6 +7,7 @@ from cpython.object cimport PyObject
 from libc.string cimport memcpy
 
 cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
     PyObject *PyBytes_FromStringAndSize(const char *data, Py_ssize_t size) except NULL
     char *PyBytes_AS_STRING(PyObject *whole)
     int _PyBytes_Resize(PyObject **whole, Py_ssize_t size)
@@ -18,10 +19,22 @@ cdef enum:
     SLACK = 4096                    # what usually comes behind the one large thing in a message
 
 
+cdef class Pieces:
+    """A payload that lies in several places."""
+
+    def __len__(self):
+        return self.size
+
+    cdef bytes whole(self):
+        """In one place: copied, unless it is."""
+        return (<object>self.parts[0]).obj if len(self.parts) == 1 else b"".join(self.parts)
+
+
 cdef class OutBuf:
     """Growable scratch memory."""
 
-    def __cinit__(self, Py_ssize_t capacity=256):
+    def __cinit__(self, Py_ssize_t capacity=256, Py_ssize_t refer_from=PY_SSIZE_T_MAX):
+        self.refer_from = refer_from
         self.data = <unsigned char *>PyMem_Malloc(capacity)
         if self.data is NULL:
             raise MemoryError()
@@ -70,6 +83,37 @@ cdef class OutBuf:
         self.data = self.small
         self.capacity = self.small_capacity
         self.used = 0
+
+    cdef int add(self, bytes data) except -1:
+        """Write these bytes, or refer to them."""
+        cdef Py_ssize_t size = len(data)
+        if size >= self.refer_from:
+            if self.references is None:
+                self.references = []
+            self.references.append((self.used, data))
+            self.referred += size
+        else:
+            memcpy(self.room(size), PyBytes_AS_STRING(<PyObject *>data), size)
+            self.used += size
+        return 0
+
+    cdef Pieces pieces(self):
+        """What was written and referred to; empties it."""
+        cdef Pieces result = Pieces.__new__(Pieces)
+        cdef Py_ssize_t at = 0
+        references, self.references = self.references or (), None
+        result.size = self.size()
+        self.referred = 0
+        result.parts = []
+        own = memoryview(self.take())
+        for place, data in references:
+            if place > at:
+                result.parts.append(own[at:place])
+                at = place
+            result.parts.append(memoryview(data))
+        if at < len(own):
+            result.parts.append(own if at == 0 else own[at:])
+        return result
 
     cdef bytes take(self):
         """What was written, as bytes; empties it."""

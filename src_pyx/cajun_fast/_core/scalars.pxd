@@ -72,7 +72,7 @@ cdef enum ExtCode:
 
 cdef int write_text(OutBuf out, object value) except -1         # not ASCII, or too long
 cdef int write_long(OutBuf out, object value) except -1         # more than one digit
-cdef int write_bin(OutBuf out, const char *data, Py_ssize_t size) except -1
+cdef int write_bin(OutBuf out, bytes data) except -1
 cdef int write_ext(OutBuf out, int code, bytes payload) except -1
 cdef int too_many(Py_ssize_t size) except -1
 cdef int too_early(Py_ssize_t missing) except -1

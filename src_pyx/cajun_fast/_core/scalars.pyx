@@ -49,8 +49,9 @@ cdef int write_long(OutBuf out, object value) except -1:
     return write_ext(out, EXT_BIGINT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
 
 
-cdef int write_bin(OutBuf out, const char *data, Py_ssize_t size) except -1:
-    cdef unsigned char *at = out.room(size + 5)
+cdef int write_bin(OutBuf out, bytes data) except -1:
+    cdef Py_ssize_t size = len(data)
+    cdef unsigned char *at = out.room(5)
     if size < 256:
         at[0] = 0xC4
         at[1] = <uint8_t>size
@@ -65,14 +66,13 @@ cdef int write_bin(OutBuf out, const char *data, Py_ssize_t size) except -1:
         at += 5
     else:
         raise SerializationError(f"{size} bytes are over msgpack's limit of 4 GiB")
-    memcpy(at, data, size)
-    out.used = at + size - out.data
-    return 0
+    out.used = at - out.data
+    return out.add(data)
 
 
 cdef int write_ext(OutBuf out, int code, bytes payload) except -1:
     cdef Py_ssize_t size = len(payload)
-    cdef unsigned char *at = out.room(size + 6)
+    cdef unsigned char *at = out.room(6)
     if size in (1, 2, 4, 8, 16):
         at[0] = 0xD4 + (size.bit_length() - 1)
         at += 1
@@ -89,9 +89,8 @@ cdef int write_ext(OutBuf out, int code, bytes payload) except -1:
         store_be32(at + 1, <uint32_t>size)
         at += 5
     at[0] = <uint8_t>code
-    memcpy(at + 1, PyBytes_AS_STRING(payload), size)
-    out.used = at + 1 + size - out.data
-    return 0
+    out.used = at + 1 - out.data
+    return out.add(payload)
 
 
 cdef int too_many(Py_ssize_t size) except -1:
