@@ -6,6 +6,7 @@ after ``close``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -70,15 +71,25 @@ class Worker:
         return f"; it wrote:\n{text[-2000:]}" if text else ""
 
     def pin(self, cores: list[int] | None) -> None:
-        """Let it run on these cores only; on any for None."""
+        """Let it run on these cores only, all of its threads; on any for None."""
         if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(self.pid, cores or range(os.cpu_count() or 1))
+            for thread in threads(self.pid):
+                with contextlib.suppress(ProcessLookupError):  # it may end meanwhile
+                    os.sched_setaffinity(thread, cores or range(os.cpu_count() or 1))
 
     def close(self) -> None:
         """End it."""
         self._process.kill()
         self._process.communicate()
         self._log.close()
+
+
+def threads(pid: int) -> list[int]:
+    """Of a process: a new one runs where the one runs that starts it, those that are there are asked one by one."""
+    try:
+        return [int(each) for each in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return [pid]
 
 
 def resident_mib(pid: int) -> float | None:
