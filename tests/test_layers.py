@@ -27,7 +27,12 @@ RANKS = {
         "envelope",
         "ports",
     ],
-    2: ["actors", "messaging", "metadata", "metrics.histogram metrics.recorder metrics.snapshot"],
+    2: [
+        "actors",
+        "messaging",
+        "metadata",
+        "metrics.histogram metrics.holds metrics.recorder metrics.snapshot",
+    ],
     3: ["standalone", "discovery", "persistence"],
     4: ["cluster"],
     5: ["metrics"],

@@ -27,6 +27,7 @@ class Exchange:
     guarantee: int
     now: int
     fence_at: int
+    weighing: bool
     overdue: Callable[[], None]
     waiting_limit: int
     waiting_bytes_limit: int

@@ -13,6 +13,7 @@ from cajun_fast._core.cell import queued_messages
 from cajun_fast.cluster import readings
 from cajun_fast.cluster.security import is_secure
 from cajun_fast.errors import ConfigError
+from cajun_fast.metrics.holds import Hold, Holds
 from cajun_fast.metrics.recorder import Recorder
 from cajun_fast.metrics.snapshot import Snapshot
 
@@ -42,7 +43,8 @@ class ClusterMetrics:
     def start(self) -> None:
         """Begin to look at the loop; the node's actors run already."""
         node = self._node
-        self._recorder = Recorder(node.ports.clock, self._counts, node.exchange.sampler)
+        self._holds = Holds(node.actors.dispatcher.take_longest)
+        self._recorder = Recorder(node.ports.clock, self._counts, node.exchange.sampler, self._holds)
         self._recorder.start()
 
     def stop(self) -> None:
@@ -129,11 +131,16 @@ class ClusterMetrics:
             seat=readings.seat(node),
             asks=readings.asks(node.exchange.asks),
             cache=readings.cache(node.locator.cache),
-            loop=readings.loop(recorder),
+            loop=readings.loop(recorder, self.longest_hold()),
             links=readings.links(node),
             types=readings.types(node),
             gauges=self._read_gauges(),
         )
+
+    def longest_hold(self, since_ns: int = 0) -> Hold:
+        """Which actor's handler had the loop for longest without a break: in the last minute, or since then."""
+        self._holds.look(self._node.ports.clock.now_ns())
+        return self._holds.longest(since_ns)
 
     @property
     def _recording(self) -> Recorder:

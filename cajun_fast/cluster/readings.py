@@ -14,6 +14,7 @@ from cajun_fast._core.locations import LocationCache
 from cajun_fast.guarantees import DeliveryGuarantee
 from cajun_fast.messaging.peer import Peer
 from cajun_fast.metrics.histogram import numbers_of, seconds_of
+from cajun_fast.metrics.holds import Hold
 from cajun_fast.metrics.recorder import Recorder
 from cajun_fast.metrics.snapshot import (
     ActorTypeSnapshot,
@@ -67,12 +68,14 @@ def cache(cache: LocationCache) -> CacheSnapshot:
     )
 
 
-def loop(recorder: Recorder) -> LoopSnapshot:
+def loop(recorder: Recorder, hold: Hold) -> LoopSnapshot:
     return LoopSnapshot(
         lag=seconds_of(recorder.lag),
         gc_pauses=seconds_of(recorder.gc_pauses),
         gc_collections={str(number): count for number, count in enumerate(recorder.gc_collections)},
         last_lag=recorder.last_lag,
+        longest_hold=hold.seconds,
+        held_by=hold.actor,
     )
 
 

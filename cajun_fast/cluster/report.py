@@ -46,7 +46,7 @@ class Reporter:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._hottest = Hottest(node.actors)
+        self.hottest = Hottest(node.actors, node.metrics.longest_hold)
 
     def _age(self, at_ns: int) -> float:
         return max(0, self._node.ports.clock.now_ns() - at_ns) / 1e9
@@ -75,11 +75,13 @@ class Reporter:
             "queued": snapshot.queued,
             "waiting": snapshot.waiting,
             "loop_lag": snapshot.loop.last_lag,
+            "longest_hold": snapshot.loop.longest_hold,
+            "held_by": snapshot.loop.held_by,
             "health": dict(snapshot.health),
             "latency": snapshot.latency.to_dict(),
             "dead_letters": dict(snapshot.dead_letters),
             "links": [link_report(link, node.messaging.peer(link.peer)) for link in snapshot.links],
-            "hottest": await self._hottest.look(hottest) if hottest else [],
+            "hottest": await self.hottest.look(hottest) if hottest else [],
             "events": self._events(after),
             "last_event": node.events.number,
         }
@@ -160,6 +162,7 @@ def actor_report(cell: Cell) -> dict[str, Any]:
         "handled": cell.handled,
         "failed": cell.failed,
         "busy_seconds": cell.busy_ns / 1e9,
+        "received_bytes": cell.bytes_in,
         "parent": cell.parent.id if cell.parent is not None else None,
         "children": sorted(cell.children or ())[:MOST],
         "handler": next(iter(lines_of(task)), None) if task is not None else None,

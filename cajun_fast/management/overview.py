@@ -93,7 +93,8 @@ def _node(info: NodeInfo, pair: Pair) -> dict[str, Any]:
         "answers": report is not None,
         "error": str(answer) if isinstance(answer, CajunError) else None,
         "actors": info.actors,
-        **dict.fromkeys(("uptime", "loop_lag", "handled_per_second", "sent_per_second"), 0.0),
+        **dict.fromkeys(("uptime", "loop_lag", "longest_hold", "handled_per_second", "sent_per_second"), 0.0),
+        "held_by": "",
         **dict.fromkeys(("queued", "waiting", "asks", "failed", "dead_letters"), 0),
         "health": {},
         "latency": _percentiles(EMPTY_SECONDS),
@@ -101,6 +102,7 @@ def _node(info: NodeInfo, pair: Pair) -> dict[str, Any]:
     if report is None:
         return row
     row.update({name: report[name] for name in _SAME})
+    row.update({name: report[name] for name in ("longest_hold", "held_by") if name in report})
     row["dead_letters"] = sum(report["dead_letters"].values())
     row["handled_per_second"] = pair.rate(report["handled"], before["handled"] if before else None)
     row["sent_per_second"] = pair.rate(_sent(report), _sent(before) if before else None)
@@ -170,9 +172,10 @@ def _hottest(infos: Sequence[NodeInfo], now: Round, limit: int = 20) -> list[dic
     rows = []
     for info in infos:
         report = now.report(info.node, info.incarnation)
-        rows += [{"node": info.node, **row} for row in (report["hottest"] if report else ())]
+        rows += [{"node": info.node, "bytes": 0.0, **row} for row in (report["hottest"] if report else ())]
     held = LONG_HOLD  # who holds a loop so long stands first, however little of the time that is
     rows.sort(
-        key=lambda row: (row.get("hold", 0.0) >= held, row["busy"], row["rate"], row["queue"]), reverse=True
+        key=lambda row: (row["hold"] >= held, row["busy"], row["rate"], row["bytes"], row["queue"]),
+        reverse=True,
     )
     return rows[:limit]

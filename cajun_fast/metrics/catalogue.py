@@ -96,6 +96,7 @@ NODE = (
     counter("location_cache_evictions", "Locations let go for want of room.", "cache.evictions"),
     counter("location_cache_invalidations", "Locations found to be wrong.", "cache.invalidations"),
     histogram("event_loop_lag_seconds", "How late a timer came.", "loop.lag"),
+    gauge("event_loop_longest_hold_seconds", "By one handler, in the last minute.", "loop.longest_hold"),
     histogram("gc_pause_seconds", "How long a collection took.", "loop.gc_pauses"),
     counter("gc_collections", "Collections.", "loop.gc_collections", "generation"),
 )

@@ -14,6 +14,7 @@ from typing import Any
 
 from cajun_fast._core.instruments import Histogram, Sampler
 from cajun_fast.clock import Clock
+from cajun_fast.metrics.holds import Holds
 
 #: Seconds between two looks.
 TICK = 0.1
@@ -24,10 +25,13 @@ WINDOW = 10.0
 class Recorder:
     """``counts()`` gives the counters whose rates are wanted, always as many and in the same order."""
 
-    def __init__(self, clock: Clock, counts: Callable[[], tuple[int, ...]], sampler: Sampler) -> None:
+    def __init__(
+        self, clock: Clock, counts: Callable[[], tuple[int, ...]], sampler: Sampler, holds: Holds
+    ) -> None:
         self._clock = clock
         self._counts = counts
         self._sampler = sampler
+        self._holds = holds
         self._timer: asyncio.TimerHandle | None = None
         self._due_ns = 0
         self._paused_at_ns = 0
@@ -62,6 +66,7 @@ class Recorder:
         self.lag.record(late)
         self.last_lag = late / 1e9
         self._sampler.settle()
+        self._holds.look(now)
         self._past.append((now, self._counts()))
         self._arm()
 

@@ -102,12 +102,15 @@ class CacheSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class LoopSnapshot:
-    """The event loop: how late its timers come, and the collector's pauses, by generation."""
+    """The event loop: how late its timers come, and the collector's pauses, by generation. ``longest_hold``: within a
+    few ms, and of async handlers only what they did while somebody looked (``cajun-fast top``, the dashboard)."""
 
     lag: HistogramSnapshot = EMPTY_SECONDS
     gc_pauses: HistogramSnapshot = EMPTY_SECONDS
     gc_collections: Mapping[str, int] = field(default_factory=dict)
     last_lag: float = 0.0
+    longest_hold: float = 0.0  # seconds that one handler had the loop without a break, in the last minute
+    held_by: str = ""  # which actor's
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ async def test_the_hog_stands_first_and_measuring_ends_when_nobody_looks(cluster
     hottest = (await b.manager.inspect("a", "report", hottest=5))["hottest"]
     assert [row["id"] for row in hottest] == ["hog", "calm"]
     assert hottest[0]["busy"] > 2 * hottest[1]["busy"]
-    a._node.inspector._answers["report"].__self__._hottest._forget()
+    a._node.inspector._answers["report"].__self__.hottest.forget()
     assert not a._node.actors.dispatcher.timing
 
 
@@ -106,6 +106,52 @@ async def test_who_holds_the_loop_is_found_at_the_next_look(cluster: Cluster, ho
     assert waiter is None or (waiter["hold"] == 0 and waiter["busy"] < rows["hog"]["busy"])
     again = {row["id"]: row for row in (await b.manager.inspect("a", "report", hottest=5))["hottest"]}
     assert "hog" not in again or again["hog"]["hold"] < 0.1
+
+
+def sleeps_at(message: Any, context: cf.Context) -> Any:
+    if message == "sleep":
+        time.sleep(0.2)
+    return message
+
+
+@pytest.mark.parametrize("store_url", ["memory"], indirect=True)
+@pytest.mark.parametrize("looked", [True, False], ids=["somebody looks", "nobody looks"])
+async def test_one_long_hold_among_many_short_ones_is_found(cluster: Cluster, looked: bool) -> None:
+    a, b = await cluster.start("a", "b")
+    await a.register(sleeps_at, "hog")
+    await a.register(blocks, "other")
+    if looked:
+        await b.manager.inspect("a", "report", hottest=5)
+    hog = b.pid("hog")
+    for n in range(600):
+        hog.tell("sleep" if n == 400 else n)
+    await hog.ask("last")
+    loop = a.metrics.snapshot().loop
+    assert loop.held_by == "hog"
+    assert loop.longest_hold >= 0.15
+    if looked:
+        rows = {row["id"]: row for row in (await b.manager.inspect("a", "report", hottest=5))["hottest"]}
+        assert rows["hog"]["hold"] >= 0.15
+        assert rows["hog"]["busy"] > 0
+
+
+@pytest.mark.parametrize("store_url", ["memory"], indirect=True)
+async def test_who_gets_the_most_bytes_is_found_and_nobody_counts_them_else(cluster: Cluster) -> None:
+    a, b = await cluster.start("a", "b")
+    for name in ("letters", "parcels", "freight"):
+        await a.register(Worker, name)
+    await b.pid("parcels").ask(b"x" * 10_000)
+    assert a._node.actors.cell("parcels").bytes_in == 0
+    await b.manager.inspect("a", "report", hottest=1)
+    for _ in range(20):
+        await b.pid("letters").ask("y" * 10)
+        await b.pid("parcels").ask(b"x" * 10_000)
+    await b.pid("freight").ask(b"z" * 2_000_000)  # in chunks
+    rows = {row["id"]: row for row in (await b.manager.inspect("a", "report", hottest=3))["hottest"]}
+    assert rows["freight"]["bytes"] > 5 * rows["parcels"]["bytes"] > 100 * rows["letters"]["bytes"] > 0
+    shown = {name: await b.manager.inspect("a", "actor", id=name) for name in rows}
+    assert 200_000 <= shown["parcels"]["received_bytes"] <= 205_000
+    assert 2_000_000 <= shown["freight"]["received_bytes"] <= 2_000_100
 
 
 @pytest.mark.parametrize("store_url", ["memory"], indirect=True)

@@ -111,7 +111,16 @@ def _nodes(seen: dict[str, Any]) -> Any:
     from cajun_fast.management.commands.showing import amount, seconds, state_of, table
 
     shown = table(
-        "node", "state", ">actors", ">handled/s", ">sent/s", ">p99", ">queued", ">loop late", ">dead"
+        "node",
+        "state",
+        ">actors",
+        ">handled/s",
+        ">sent/s",
+        ">p99",
+        ">queued",
+        ">loop late",
+        ">longest hold",
+        ">dead",
     )
     for row in seen["nodes"]:
         shown.add_row(
@@ -123,6 +132,7 @@ def _nodes(seen: dict[str, Any]) -> Any:
             seconds(row["latency"]["p99"]),
             amount(row["queued"]),
             seconds(row["loop_lag"]),
+            f"{seconds(row['longest_hold'])} {row['held_by']}".rstrip(),
             amount(row["dead_letters"]),
         )
     return shown
@@ -147,9 +157,11 @@ def _links(seen: dict[str, Any]) -> Any:
 
 
 def _hottest(seen: dict[str, Any], limit: int) -> Any:
-    from cajun_fast.management.commands.showing import amount, seconds, table
+    from cajun_fast.management.commands.showing import amount, seconds, size, table
 
-    shown = table("actor", "node", "type", ">time", ">longest hold", ">msgs/s", ">queue", ">failed", "state")
+    shown = table(
+        "actor", "node", "type", ">time", ">longest hold", ">msgs/s", ">bytes/s", ">queue", ">failed", "state"
+    )
     for row in seen["hottest"][:limit]:
         shown.add_row(
             row["id"],
@@ -158,6 +170,7 @@ def _hottest(seen: dict[str, Any], limit: int) -> Any:
             f"{row['busy'] * 100:.1f} %",
             seconds(row["hold"]) if row.get("hold") else "",
             amount(row["rate"]),
+            size(row["bytes"]),
             amount(row["queue"]),
             amount(row["failed"]),
             row["state"],

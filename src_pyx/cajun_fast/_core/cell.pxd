@@ -53,7 +53,7 @@ cdef class Cell(Intake):
     cdef readonly Tally tally           # of its type
     cdef readonly uint64_t handled      # messages, those that failed among them
     cdef readonly uint64_t failed
-    cdef readonly uint64_t busy_ns      # in handlers, without what they awaited, while dispatcher.timing is on
+    cdef readonly uint64_t bytes_in     # payloads that came by links, while exchange.weighing is on
     cdef public Gate gate               # of a durable actor; None for all others
     cdef unsigned char phase            # a State
     cdef unsigned char closed           # takes nothing: by its phase, or because it is shut
@@ -84,12 +84,16 @@ cdef class Cell(Intake):
     cdef int count_time(self, int64_t began) except -1
     cdef int _enter_span(self) except -1
     cdef object _invoke(self)
+    cdef object _begin(self, object value)      # of a coroutine, timed: its value, or the Timed to be awaited
     cdef int _settle(self, object value) except -1
     cdef int _cut_off(self, object error) except -1
     cdef int _pump_ended(self) except -1
 
-# A handler's coroutine, timed: what it awaits is not counted.
+# The rest of a handler's coroutine, timed step by step: what it awaits is not counted. Its first step was taken without
+# this; a coroutine that ends in it never needs one.
 @cython.final
 cdef class Timed:
     cdef Cell cell
-    cdef object steps                   # the iterator that the awaitable gave
+    cdef object steps                   # the coroutine, or the iterator that another awaitable gave
+    cdef object first                   # what the first step waits for; None is a turn of the loop
+    cdef bint holds_first               # … and it is not handed on yet

@@ -29,6 +29,9 @@ cdef extern from *:
     bint awaitable "cajun_awaitable"(object value)
     PyObject* PyObject_Vectorcall(PyObject* function, PyObject** args, size_t count, PyObject* names) noexcept
     Py_ssize_t Py_REFCNT(PyObject* value) noexcept
+    bint PyCoro_CheckExact(object value) noexcept
+    int PyIter_Send(PyObject* steps, PyObject* sent, PyObject** given) noexcept
+    int PYGEN_RETURN
 
 cdef object RUNNING_ACTOR = _lane.RUNNING
 cdef object Task = asyncio.Task
@@ -145,6 +148,9 @@ cdef class Cell(Intake):
     cdef bint is_durable(self) noexcept:
         return self.gate is not None
 
+    cdef void weigh(self, Py_ssize_t size) noexcept:
+        self.bytes_in += size
+
     cpdef call_when_room(self, object listener):
         """``listener.on_room()`` is called, once, when there is room again: in the mailbox, or before the commit."""
         if self.gate is not None and (<object> self.gate).is_full:
@@ -187,7 +193,7 @@ cdef class Cell(Intake):
 
     cdef int run(self, PyObject* lent) except -1:
         """Handle the message in the dispatcher's context, on this stack."""
-        cdef int64_t began = <int64_t> self.dispatcher.clock() if self.dispatcher.timing else 0
+        cdef int64_t began = self.dispatcher.begin_step() if self.dispatcher.exact else 0
         (<Context> lent).cell = self
         self.handled += 1
         self.tally.handled += 1
@@ -196,6 +202,8 @@ cdef class Cell(Intake):
         cdef PyObject* value = self.call(<Context> lent)
         if began:
             self.count_time(began)
+        else:
+            self.dispatcher.ran = True
         if value == NULL:
             return self.broke(<Context> lent)
         return self.settle(lent, steal(value))
@@ -340,7 +348,12 @@ cdef class Cell(Intake):
                 try:
                     value, first = self._invoke() if first is None else first, None
                     if value is not None and awaitable(value):
-                        value = await (timed(self, value) if self.dispatcher.timing else value)
+                        if self.dispatcher.timing:
+                            value = self._begin(value)
+                            if type(value) is Timed:
+                                value = await value
+                        else:
+                            value = await value
                     self._settle(value)
                 except (KeyboardInterrupt, SystemExit) as error:
                     self._cut_off(error)
@@ -377,12 +390,8 @@ cdef class Cell(Intake):
         cdef PyObject *value = NULL
         cdef PyObject *trace = NULL
         PyErr_Fetch(&error, &value, &trace)     # it may have raised, and the clock is not to be asked with an error set
-        cdef int64_t spent = <int64_t> self.dispatcher.clock() - began
+        self.dispatcher.end_step(self, began)
         PyErr_Restore(error, value, trace)
-        self.busy_ns += spent
-        if spent > self.dispatcher.longest_ns:
-            self.dispatcher.longest_ns = spent
-            self.dispatcher.longest = self
         return 0
 
     cdef object _invoke(self):
@@ -391,11 +400,25 @@ cdef class Cell(Intake):
         self.context.began = self.dispatcher.exchange.now
         if self.context.mark is not None:
             self.begin_mark(self.context)
-        cdef int64_t began = <int64_t> self.dispatcher.clock() if self.dispatcher.timing else 0
+        cdef int64_t began = self.dispatcher.begin_step() if self.dispatcher.timing and not self.is_async else 0
         cdef PyObject* value = self.call(self.context)
         if began:
             self.count_time(began)
         return steal(value)
+
+    cdef object _begin(self, object value):
+        cdef Timed rest
+        cdef PyObject* given = NULL
+        cdef object steps = value if PyCoro_CheckExact(value) else type(value).__await__(value)
+        cdef int64_t began = self.dispatcher.begin_step()
+        cdef int outcome = PyIter_Send(<PyObject*> steps, <PyObject*> None, &given)
+        self.count_time(began)
+        if outcome == PYGEN_RETURN:
+            return steal(given)
+        first = steal(given)            # raises what the step has raised
+        rest = Timed.__new__(Timed)
+        rest.cell, rest.steps, rest.first, rest.holds_first = self, steps, first, True
+        return rest
 
     cdef int _settle(self, object value) except -1:
         if self.context.mark is not None:
@@ -527,15 +550,13 @@ cdef class Cell(Intake):
         self.instance = self.receive = self.failure = self.restarts = None
 
 
-cdef Timed timed(Cell cell, object value):
-    cdef Timed steps = Timed.__new__(Timed)
-    steps.cell = cell
-    steps.steps = type(value).__await__(value)
-    return steps
-
-
 cdef class Timed:
-    """Awaits what it was made of, and tells the cell of each step's time."""
+    """Awaits the rest of a coroutine, and tells the cell of each step's time."""
+
+    @property
+    def cr_await(self):
+        """What it goes on with, for whoever follows a stack of coroutines."""
+        return self.steps
 
     def __await__(self):
         return self
@@ -544,9 +565,13 @@ cdef class Timed:
         return self
 
     def __next__(self):
-        cdef int64_t began = <int64_t> self.cell.dispatcher.clock()
+        cdef int64_t began
+        if self.holds_first:
+            self.holds_first = False
+            return self.first
+        began = self.cell.dispatcher.begin_step()
         try:
-            return next(self.steps)
+            return self.steps.send(None) if hasattr(self.steps, "send") else next(self.steps)
         finally:
             self.cell.count_time(began)
 
@@ -558,7 +583,7 @@ cdef class Timed:
 
     def throw(self, *error):
         """As a generator's."""
-        cdef int64_t began = <int64_t> self.cell.dispatcher.clock()
+        cdef int64_t began = self.cell.dispatcher.begin_step()
         try:
             return self.steps.throw(*error)
         finally:

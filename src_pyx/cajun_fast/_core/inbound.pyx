@@ -128,6 +128,8 @@ cdef class Inbound:
                 verdict = self.deliver_safely(record, name, message)
         if verdict != TAKEN and verdict != DROPPED:
             self.refuse(name, seq, verdict)
+        elif self.exchange.weighing:
+            name.inbox.weigh(record.size)
         return 0
 
     cdef int deliver_safely(self, Record *record, InName name, object message) except -1:
@@ -204,7 +206,8 @@ cdef class Inbound:
         payload = self.transfers.claim(transfer_of(record))
         if payload is None:
             raise ProtocolError("a record names a transfer that is not finished")
-        message = serializer.decode_from(<unsigned char *>PyByteArray_AS_STRING(payload), len(payload))
+        record.size = len(payload)
+        message = serializer.decode_from(<unsigned char *>PyByteArray_AS_STRING(payload), record.size)
         self.transfers.give_back(payload)
         return message
 
@@ -216,7 +219,8 @@ cdef class Inbound:
         payload = self.transfers.claim(transfer_of(record))
         if payload is None:
             raise ProtocolError("a record names a transfer that is not finished")
-        mail = parse_mail(<unsigned char *>PyByteArray_AS_STRING(payload), len(payload), self.serializer, self.exchange)
+        record.size = len(payload)
+        mail = parse_mail(<unsigned char *>PyByteArray_AS_STRING(payload), record.size, self.serializer, self.exchange)
         self.transfers.give_back(payload)
         return mail
 

@@ -52,6 +52,7 @@ cdef class Exchange:
     cdef public object ways             # Ways (durable.pxd): how durable actors are told; None: they cannot be
     cdef public object volatile         # Volatile (mail.pxd): numbers that other actors have seen
     cdef public dict gates              # id -> Gate of the durable actors here; None while there are none
+    cdef public bint weighing           # somebody looks: bytes are counted for each actor
     cdef readonly Sampler sampler
     cdef readonly Flight flight, losses # what happened to the messages that are measured; to all that did not arrive
     cdef Mark mark                      # of the message that is being handed over: a parameter that few have

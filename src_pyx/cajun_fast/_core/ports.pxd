@@ -54,6 +54,8 @@ cdef class Inbox:
 
     # A message that is numbered for this actor (a Mail, see mail.pxd). Returns a Verdict.
     cdef int deliver_numbered(self, object mail) except -1
+    # A message with so many bytes of payload came by a link, while Exchange.weighing is on.
+    cdef void weigh(self, Py_ssize_t size) noexcept
     # Whether only what is numbered for it is taken here.
     cdef bint is_durable(self) noexcept
 

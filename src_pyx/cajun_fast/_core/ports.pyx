@@ -49,6 +49,9 @@ cdef class Inbox:
     cdef int deliver_numbered(self, object mail) except -1:
         raise NotImplementedError
 
+    cdef void weigh(self, Py_ssize_t size) noexcept:
+        pass
+
     cdef bint is_durable(self) noexcept:
         return False
 

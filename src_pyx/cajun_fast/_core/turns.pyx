@@ -36,6 +36,8 @@ cdef class Dispatcher:
         self.loop = exchange.loop
         self.clock = exchange.clock
         self.is_real = self.clock is time.monotonic_ns and time.get_clock_info("monotonic").implementation == REAL
+        self.resolution = coarse_tick_ns()
+        self.is_real = self.is_real and self.resolution != 0
         self.base = contextvars.copy_context()
         self.run_callback = self._run
         self.timing = timing
@@ -65,8 +67,10 @@ cdef class Dispatcher:
         return tally
 
     def take_longest(self):
-        """(id of the actor, ns) for which one handler had the loop without a break, the longest since the last call."""
-        found = None if self.longest is None else self.longest.pid.lane.target, self.longest_ns
+        """(id of the actor, ns) for which one handler had the loop without a break, the longest since the last call.
+
+        Of async ones only what they did while ``timing`` was on. Shorter than a tick and not timed by the clock: 0."""
+        found = self.longest, self.longest_ns
         self.longest = None
         self.longest_ns = 0
         return found
@@ -113,7 +117,41 @@ cdef class Dispatcher:
         self.exchange.now = self.looked = now
         self.slice_end = now + self.slice_ns
         self.countdown = self.stride
+        self.tick = self.read_tick()
+        self.ran = False
+        self.exact = 0 if not self.timing else EXACT_MOST if self.is_real else ALWAYS
         return 0
+
+    cdef int on_tick(self, int64_t tick) except -1:
+        """The coarse clock has gone on since it was last read: whoever has just run gets the time."""
+        cdef int64_t spent = tick - self.tick
+        self.tick = tick
+        if self.ran and self.spare is not None:
+            cell = self.exchange.inboxes.get(self.spare.self.id)    # in `spare` stands who ran last
+            if isinstance(cell, Resident):
+                self.charge(<Resident>cell, spent, spent - self.resolution)
+        return 0
+
+    cdef int charge(self, Resident cell, int64_t spent, int64_t surely) except -1:
+        cell.busy_ns += spent
+        if surely > self.longest_ns:
+            self.longest_ns = surely
+            self.longest = cell.pid.lane.target
+        return 0
+
+    cdef int64_t begin_step(self) except? 0:
+        if self.exact or not self.is_real:
+            self.exact -= 1
+            return self.clock()
+        return -coarse_now_ns()
+
+    cdef int end_step(self, Resident cell, int64_t began) except -1:
+        cdef int64_t spent
+        if began > 0:
+            spent = <int64_t> self.clock() - began
+            return self.charge(cell, spent, spent)
+        spent = coarse_now_ns() + began
+        return self.charge(cell, spent, spent - self.resolution)
 
     cdef int look(self) except -1:
         cdef int64_t now = self.clock()

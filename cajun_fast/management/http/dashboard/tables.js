@@ -7,7 +7,7 @@ const chip = (text, kind = "") => element("span", {class: `chip ${kind}`}, text)
 
 export function drawNodes(seen, me, steer) {
   const most = Math.max(1, ...seen.nodes.map((node) => node.actors));
-  rows(byId("nodes"), seen.nodes, (node) => node.node, (node) => nodeRow(node, most, me, steer), "Nobody is here.", 9);
+  rows(byId("nodes"), seen.nodes, (node) => node.node, (node) => nodeRow(node, most, me, steer), "Nobody is here.", 10);
 }
 
 function nodeRow(node, most, me, steer) {
@@ -23,6 +23,7 @@ function nodeRow(node, most, me, steer) {
     cell(seconds(node.latency.p99), "p99", "n"),
     cell(amount(node.queued), "Queued", "n"),
     cell(seconds(node.loop_lag), "Loop late", "n"),
+    cell(node.longest_hold ? `${seconds(node.longest_hold)} ${node.held_by}` : "–", "Longest hold", "n"),
     cell(amount(node.dead_letters), "Dead letters", "n"),
     element("td", {class: "act"}, ...actions(node, me, steer)),
   );
@@ -58,9 +59,11 @@ export function drawHottest(seen) {
     element("td", {class: "name"}, row.id),
     cell(row.node, "Node"),
     cell(`${(100 * row.busy).toFixed(1)} %`, "Time", "n"),
+    cell(row.hold ? seconds(row.hold) : "", "Held the loop", "n"),
     cell(amount(row.rate), "Messages/s", "n"),
+    cell(amount(row.bytes), "Bytes/s", "n"),
     cell(amount(row.queue), "Queue", "n"),
-  ), "All actors rest.", 5);
+  ), "All actors rest.", 7);
 }
 
 // ---- the directory
