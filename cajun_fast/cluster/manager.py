@@ -20,6 +20,8 @@ from cajun_fast.cluster.leader import Leadership
 from cajun_fast.cluster.movement.results import CordonResult, DrainResult, MigrationResult
 from cajun_fast.cluster.movement.steering import OnProgress, Steering
 from cajun_fast.cluster.records import NodeRecord
+from cajun_fast.cluster.shards.ids import type_of_id
+from cajun_fast.cluster.shards.listing import MOST, QUESTION
 from cajun_fast.config import NodeAddress
 from cajun_fast.errors import CajunError
 from cajun_fast.metadata.keys import KeySpace
@@ -70,6 +72,17 @@ class ActorPage:
     actors: tuple[ActorInfo, ...]
     revision: int
     after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ShardedPage:
+    """Part of a listing; ``after`` goes into the next call, None at the end. ``silent``: nodes that did not answer, and
+    why; what runs there is missing.
+    """
+
+    actors: tuple[ActorInfo, ...]
+    after: str | None
+    silent: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +171,38 @@ class ClusterManager:
             after = page.after
             if after is None:
                 return ActorPage(tuple(found), revision, None)
+
+    async def get_sharded_actors(
+        self,
+        *,
+        prefix: str = "",
+        node: str | None = None,
+        type_name: str | None = None,
+        limit: int = 1000,
+        after: str | None = None,
+        timeout: float = 2.0,
+    ) -> ShardedPage:
+        """Up to ``limit`` (1000 at most) of the sharded actors that run now, in order of id, as their nodes say;
+        ``epoch`` is that of the shard. Children are not listed."""
+        limit = min(limit, MOST)
+        lives = {
+            info.node: info.incarnation
+            for info in await self.get_cluster_nodes()
+            if not info.is_client and node in (None, info.node)
+        }
+        answers = await self.inspect_nodes(
+            QUESTION, nodes=lives, timeout=timeout, prefix=prefix, type=type_name, limit=limit, after=after
+        )
+        told = {name: each for name, each in answers.items() if not isinstance(each, CajunError)}
+        found = sorted(
+            (ActorInfo(id, name, lives[name], epoch, type_of_id(id)) for name, answer in told.items()
+             for id, epoch in answer["actors"]),
+            key=lambda info: info.actor_id,
+        )  # fmt: skip
+        more = len(found) > limit or any(answer["more"] for answer in told.values())
+        page = tuple(found[:limit])
+        silent = {name: str(each) for name, each in answers.items() if isinstance(each, CajunError)}
+        return ShardedPage(page, page[-1].actor_id if more and page else None, silent)
 
     async def get_leader(self) -> str | None:
         """Id of the node that leads, None during an election."""

@@ -15,6 +15,7 @@ from cajun_fast.actors.dead_letters import DeadLetter
 from cajun_fast.actors.stack import lines_of
 from cajun_fast.cluster.hottest import Hottest, type_name
 from cajun_fast.cluster.inspector import Inspector, inspector_id
+from cajun_fast.cluster.shards import listing
 from cajun_fast.errors import ActorNotFoundError
 from cajun_fast.messaging.peer import Peer
 from cajun_fast.metrics.snapshot import LinkSnapshot
@@ -37,6 +38,7 @@ async def start_inspector(node: Node) -> Inspector:
     inspector.answer("snapshot", lambda asked: node.metrics.snapshot().to_dict())
     inspector.answer("actor", reporter.actor)
     inspector.answer("dead-letters", reporter.dead_letters)
+    inspector.answer(listing.QUESTION, lambda asked: listing.list_sharded(node.sharding, asked))
     await node.actors.register_function(inspector.receive, inspector_id(node.owner.node))
     return inspector
 

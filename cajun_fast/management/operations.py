@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from cajun_fast.cluster.manager import ActorInfo, NodeInfo
+from cajun_fast.cluster.shards.ids import is_sharded
 from cajun_fast.cluster.system import ClusterActorSystem
 from cajun_fast.errors import ActorNotFoundError, CajunError, ConfigError, NodeUnavailableError
 
@@ -63,17 +64,36 @@ class Operations:
         after: str | None = None,
         revision: int | None = None,
     ) -> dict[str, Any]:
-        """A page of the directory; ``after`` and ``revision`` of an answer go into the next question."""
-        page = await self.manager.get_cluster_actors(
-            prefix=prefix, node=node, limit=limit, after=after, revision=revision
+        """A page of all actors: those of the directory in order of id, then the sharded ones that run, in order of
+        id; ``after`` and ``revision`` of an answer go into the next question. ``silent``: nodes that did not say
+        which sharded ones they have, and why."""
+        rows: list[dict[str, Any]] = []
+        if after is None or not is_sharded(after):
+            page = await self.manager.get_cluster_actors(
+                prefix=prefix, node=node, limit=limit, after=after, revision=revision
+            )
+            rows = [_row(info) for info in page.actors if type_name is None or info.type == type_name]
+            revision = page.revision
+            if page.after is not None:
+                return {"actors": rows, "after": page.after, "revision": revision, "silent": {}}
+            after = None
+        left = limit - len(rows)
+        sharded = await self.manager.get_sharded_actors(
+            prefix=prefix, node=node, type_name=type_name, limit=max(1, left), after=after, timeout=PATIENCE
         )
-        rows = [plain(info) for info in page.actors if type_name is None or info.type == type_name]
-        return {"actors": rows, "after": page.after, "revision": page.revision}
+        if left == 0:  # they begin on the next page
+            behind = rows[-1]["actor_id"] if sharded.actors else None
+        else:
+            rows += [_row(info) for info in sharded.actors]
+            behind = sharded.after
+        return {
+            "actors": rows, "after": behind, "revision": revision or 0, "silent": dict(sharded.silent)
+        }  # fmt: skip
 
     async def actor(self, actor_id: str) -> dict[str, Any]:
         """One actor, and how it stands on its node. Raises ActorNotFoundError."""
         info = await self._actor_info(actor_id)
-        row: dict[str, Any] = plain(info)
+        row = _row(info)
         try:
             row["here"] = await self.manager.inspect(info.node, "actor", timeout=PATIENCE, id=actor_id)
         except CajunError as error:
@@ -81,11 +101,15 @@ class Operations:
         return row
 
     async def _actor_info(self, actor_id: str) -> ActorInfo:
-        page = await self.manager.get_cluster_actors(prefix=actor_id, limit=1)
+        if is_sharded(actor_id):
+            page = await self.manager.get_sharded_actors(prefix=actor_id, limit=1, timeout=PATIENCE)
+        else:
+            page = await self.manager.get_cluster_actors(prefix=actor_id, limit=1)
         for info in page.actors:
             if info.actor_id == actor_id:
                 return info  # type: ignore[no-any-return]
-        raise ActorNotFoundError(f"no actor {actor_id!r} stands in the directory of this cluster")
+        where = "runs in" if is_sharded(actor_id) else "stands in the directory of"
+        raise ActorNotFoundError(f"no actor {actor_id!r} {where} this cluster")
 
     async def dead_letters(
         self,
@@ -164,6 +188,10 @@ class Operations:
         """Have the leader step down."""
         outcome: dict[str, Any] = plain(await self.manager.force_leader_election())
         return outcome
+
+
+def _row(info: ActorInfo) -> dict[str, Any]:
+    return {**plain(info), "sharded": is_sharded(info.actor_id)}
 
 
 def unknown_node(node_id: str, living: list[str]) -> NodeUnavailableError:

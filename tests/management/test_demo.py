@@ -71,6 +71,17 @@ def test_interrupted_it_ends_everything_and_says_so(start: Start, tmp_path: Path
     assert nothing_is_left(str(tmp_path), tmp_path)
 
 
+def test_look_told_to_stop_leaves_nothing(start: Start, tmp_path: Path) -> None:
+    command = start("look", "--nodes", "1", **{MARK: str(tmp_path), "TMPDIR": str(tmp_path)})
+    command.until("dashboard")
+    assert list(tmp_path.glob("cajun-look-*"))
+    command.signal(signal.SIGTERM)
+    status, _, err = command.end()
+    assert status == 143, err
+    assert nothing_is_left(str(tmp_path), tmp_path)
+    assert not list(tmp_path.glob("cajun-look-*"))
+
+
 def test_killed_itself_it_leaves_no_process_behind(start: Start, tmp_path: Path) -> None:
     command = start("demo", "--seconds", "30", **{MARK: str(tmp_path), "TMPDIR": str(tmp_path)})
     command.until("trading")

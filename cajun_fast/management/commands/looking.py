@@ -61,13 +61,16 @@ def actors(
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
-    """List the actors of the cluster, page by page."""
+    """List the actors of the cluster, page by page: the directory, then the sharded ones that run.
 
-    async def work(ask: Any) -> None:
+    Status 4 when a node did not say which sharded ones it has.
+    """
+
+    async def work(ask: Any) -> int:
         page = await ask.actors(prefix=prefix, node=node, type_name=kind, limit=limit, after=after)
         if as_json:
             print_json(page)
-            return
+            return 4 if page["silent"] else 0
         from cajun_fast.management.commands.showing import console, table
 
         shown = table("actor", "node", "type", ">epoch")
@@ -76,6 +79,9 @@ def actors(
         console.print(shown)
         if page["after"] is not None:
             console.print(f"[dim]more: --after {page['after']}[/dim]")
+        for silent, why in page["silent"].items():
+            console.print(f"[red]{silent}: {why}[/red]")
+        return 4 if page["silent"] else 0
 
     run(Door(store, config, cluster, name, settings), work)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import signal
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,8 +42,28 @@ def look(
         str, typer.Option(help="Where the dashboard is; port 0: any free one.", metavar="HOST:PORT")
     ] = "127.0.0.1:0",
 ) -> None:
-    """Run a small cluster with something to do, and show where its dashboard is. Ctrl-C ends it."""
-    cf.run(show(LookOptions(nodes, actors, rate, http)))
+    """Run a small cluster with something to do, and show where its dashboard is. Ctrl-C or SIGTERM ends it."""
+    raise typer.Exit(cf.run(until_told(LookOptions(nodes, actors, rate, http))))
+
+
+async def until_told(options: LookOptions) -> int:
+    """The exit status: 130 after Ctrl-C, 143 after SIGTERM; the nodes are stopped then, and the folder is gone."""
+    task = asyncio.ensure_future(show(options))
+    caught: list[signal.Signals] = []
+
+    def end(number: signal.Signals) -> None:
+        caught.append(number)
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, end, number)
+    try:
+        await task
+    except asyncio.CancelledError:
+        if not caught:
+            raise
+        return 128 + caught[0]
+    return 0
 
 
 async def show(options: LookOptions) -> None:

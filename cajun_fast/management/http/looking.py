@@ -59,7 +59,7 @@ def looking_routes(console: Console) -> APIRouter:
     async def node(node: NodeId) -> Any:
         return await ask.node(node)
 
-    @routes.get("/actors", response_model=ActorPage, summary="Actors of the directory, page by page")
+    @routes.get("/actors", response_model=ActorPage, summary="All actors, page by page")
     async def actors(
         prefix: Annotated[str, Query(max_length=500, description="ids that begin so")] = "",
         node: Annotated[str | None, Query(max_length=200, description="that live there")] = None,

@@ -45,21 +45,25 @@ class Nodes(Answer):
 
 
 class Actor(Answer):
-    """An actor of the directory."""
+    """An actor of the directory, or a sharded one that runs."""
 
     actor_id: str
     node: str
     incarnation: int
     epoch: int = Field(description="counts its owners")
     type: str | None = Field(description="None: only its owner can start it")
+    sharded: bool = Field(default=False, description="not in the directory; it moves with its shard")
 
 
 class ActorPage(Answer):
-    """Part of the directory."""
+    """Part of the list: the directory, then the sharded actors that run."""
 
     actors: list[Actor]
     after: str | None = Field(description="for the next page; null at the end")
     revision: int = Field(description="for the next page: of one moment, where the store keeps the past")
+    silent: dict[str, str] = Field(
+        default={}, description="nodes that did not say which sharded actors they have, and why"
+    )
 
 
 class ActorDetails(Actor):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 
 from cajun_fast.management.http.problems import MEDIA_TYPE
@@ -103,6 +105,47 @@ async def test_the_overview_has_rates_of_what_was_sent_meanwhile(cluster: Cluste
         return bool(link["messages_per_second"] > 10 and hot.get("e", {"rate": 0})["rate"] > 10)
 
     await eventually(rates)
+
+
+async def test_sharded_actors_stand_behind_the_others_in_the_same_pages_and_filters(
+    cluster: Cluster, client: Client
+) -> None:
+    cluster.settings["sharding.shard_count"] = 16
+    for kind in ("account", "cart"):
+        cluster.types.actor(kind, sharded=True)(type(kind.title(), (Echo,), {}))
+    a, b = await cluster.start("a", "b")
+    for n in range(3):
+        await b.register(Echo, f"plain-{n}")
+    accounts = [f"account#{n:02}" for n in range(20)]
+    for each in (*accounts, "cart#1"):
+        assert await a.pid(each).ask(1, timeout=30) == 1
+    http = client(a)
+
+    async def all_pages(**asked: Any) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        after: dict[str, Any] = {}
+        while True:
+            page = (await http.get("/api/v1/actors", params={**asked, **after})).json()
+            assert page["silent"] == {}
+            rows += page["actors"]
+            if page["after"] is None:
+                return rows
+            assert page["actors"], "a page that is not the last one has something"
+            after = {"after": page["after"], "revision": page["revision"]}
+
+    everything = ["plain-0", "plain-1", "plain-2", *accounts, "cart#1"]
+    for limit in (1, 3, 7, 24, 100):
+        assert [row["actor_id"] for row in await all_pages(limit=limit)] == everything
+    rows = await all_pages(prefix="account#")
+    assert [row["actor_id"] for row in rows] == accounts
+    assert {(row["type"], row["sharded"]) for row in rows} == {("account", True)}
+    for node in ("a", "b"):
+        here = [row["actor_id"] for row in rows if row["node"] == node]
+        assert [row["actor_id"] for row in await all_pages(node=node, type="account", limit=4)] == here
+    assert [row["actor_id"] for row in await all_pages(type="cart")] == ["cart#1"]
+    one = (await http.get("/api/v1/actors/account%2307")).json()
+    assert (one["sharded"], one["here"]["handled"]) == (True, 1)
+    assert is_problem(await http.get("/api/v1/actors/account%2377"), 404, "runs in this cluster")
 
 
 async def test_wrong_questions_are_problems_that_say_what_is_right(cluster: Cluster, client: Client) -> None:

@@ -92,7 +92,7 @@ export function drawActors(seen, me, steer) {
 }
 
 function mover(actor, hosts, me, steer) {
-  if (!me.writable || !me.can.includes("migrate") || hosts.length < 2) return null;
+  if (actor.sharded || !me.writable || !me.can.includes("migrate") || hosts.length < 2) return null;
   const others = hosts.filter((node) => node !== actor.node);
   const choice = element("select", {"aria-label": `Move ${actor.actor_id} to`, onchange: (event) => {
     const to = event.target.value;
