@@ -35,6 +35,8 @@ from cajun_fast.messaging.tls_transport import TlsTransport
 from cajun_fast.ports import Address, Heart, Listener, Ports
 
 log = logging.getLogger("cajun_fast.messaging")
+#: Seconds that a node which stops waits for the others to take in what was written to them.
+HANG_UP = 1.0
 
 Watcher = Callable[[str, int], None]
 LivenessWatcher = Callable[[str, int, PeerState], None]
@@ -88,6 +90,7 @@ class MessagingSystem:
         self._parting: set[Peer] = set()
         self._handshakes: dict[Connection, asyncio.TimerHandle] = {}
         self._connections: set[Connection] = set()
+        self._gone = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._next_stream = self.random.getrandbits(32) << 16 | 1
@@ -123,9 +126,8 @@ class MessagingSystem:
 
     async def stop(self, *, left: bool = False) -> None:
         """Wait a while until what was accepted is settled, then close all connections; what is left is settled as
-        lost. ``left``: this node has left its cluster in order, and the others part from it."""
-        if self.stopping:
-            return
+        lost. ``left``: this node has left its cluster in order, and the others part from it. Cut short, it is called
+        again and ends what is left."""
         self.stopping = True
         if self._listener is not None:
             self._listener.close()
@@ -140,11 +142,23 @@ class MessagingSystem:
         self._peers.clear()
         if self.heart is not None:
             self.heart.close()
-        for connection in list(self._connections):
-            connection.close()
+        await self._hang_up()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _hang_up(self) -> None:
+        """Until every socket is closed; who does not take in what was written within a while is cut off."""
+        for connection in list(self._connections):
+            connection.close()
+        try:
+            async with asyncio.timeout(HANG_UP):
+                while self._connections:
+                    self._gone.clear()
+                    await self._gone.wait()
+        except TimeoutError:
+            for connection in list(self._connections):
+                connection.abort()
 
     def start_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """A task that ends with the system at the latest."""
@@ -328,7 +342,12 @@ class MessagingSystem:
         def protocol() -> asyncio.BaseProtocol:
             return self._protocol(peer, address.host, made)
 
-        await self._network.dial(address, protocol, timeout=self.settings.dial_timeout)
+        try:
+            await self._network.dial(address, protocol, timeout=self.settings.dial_timeout)
+        except BaseException:
+            for connection in made:  # its socket is closed, or never was open, and nobody tells it
+                self.gone(connection)
+            raise
         return made[-1]
 
     def _protocol(
@@ -375,6 +394,7 @@ class MessagingSystem:
         """A socket is closed."""
         self.settled(connection)
         self._connections.discard(connection)
+        self._gone.set()
 
     def note_refusal(self, connection: Connection, reason: str, cause: Cause) -> None:
         """A connection is turned down: counted, and logged at a bounded rate."""

@@ -51,7 +51,7 @@ class Members:
         """Start nodes and wait until all see each other. ``settings`` as for ``ClusterConfig.load``, for example
         ``membership_lease_ttl=1``."""
         for name in names:
-            values = {"membership_lease_ttl": 1.0, "messaging_port": 0, "client": client, **settings}
+            values = {"membership_lease_ttl": 3.0, "messaging_port": 0, "client": client, **settings}
             config = ClusterConfig.load(None, {}, system_id=name, store=self._url, **values)
             ports = Ports(
                 clock=LoopClock(),

@@ -15,6 +15,11 @@ from cajun_fast.actors.registry import Registry
 
 STORES = ("memory", "sqlite")
 
+#: A machine that is busy with something else must not look like a lost node.
+STEADY = {"membership.lease_ttl": 30.0, "membership.suspicion_timeout": 20.0}
+#: For tests in which nodes are lost, and the others are to notice soon.
+MORTAL = {"membership.lease_ttl": 3.0, "membership.suspicion_timeout": 0.7}
+
 
 @pytest.fixture(params=STORES)
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
@@ -28,7 +33,7 @@ class Cluster:
         self.url = url
         self.types = Registry()
         self.members: dict[str, cf.ClusterActorSystem] = {}
-        self.settings: dict[str, Any] = {"membership.lease_ttl": 1.0}
+        self.settings: dict[str, Any] = dict(STEADY)
 
     def config(self, name: str, **settings: Any) -> cf.ClusterConfig:
         builder = cf.ClusterConfig.Builder(name, self.url).with_messaging_port(0)

@@ -13,7 +13,7 @@ from cajun_fast.cluster.directory import Standing
 from cajun_fast.cluster.hosting import ADOPTED_AT
 from cajun_fast.cluster.records import ActorRecord, Owner
 from tests.actors.test_deaths import STOP, Fragile, Watcher, told
-from tests.cluster.conftest import Cluster, eventually
+from tests.cluster.conftest import MORTAL, Cluster, eventually
 from tests.cluster.test_outages import Cut
 
 
@@ -34,6 +34,7 @@ class Parent(cf.Actor):
 
 @pytest.fixture
 async def two(cluster: Cluster) -> Any:
+    cluster.settings |= MORTAL
     cluster.types.actor("fragile")(Fragile)
     return (await cluster.start("a", "b"), cluster)
 

@@ -15,7 +15,7 @@ from cajun_fast.errors import PersistenceError, PersistenceUnavailableError, Sta
 from cajun_fast.persistence import Commit, Epoch, Persistence
 from cajun_fast.persistence.memory import MemoryPersistence, Row
 from cajun_fast.persistence.sqlite import SqlitePersistence
-from tests.cluster.conftest import Cluster, eventually
+from tests.cluster.conftest import MORTAL, Cluster, eventually
 
 
 class Watched(MemoryPersistence):
@@ -95,6 +95,7 @@ class World:
         self.cluster = cluster
         self.rows: dict[str, Row] = {}
         self.stores: dict[str, Watched] = {}
+        cluster.settings |= MORTAL
         cluster.settings["actors.stop_timeout"] = 0.3  # a store that says nothing holds up a stop for so long
         for name, kind in (("account", Account), ("slow", Slow)):
             cluster.types.actor(name)(kind)

@@ -11,7 +11,7 @@ import cajun_fast as cf
 from cajun_fast.cluster.host import ask_to_adopt
 from cajun_fast.cluster.records import ActorRecord, Owner
 from cajun_fast.metadata import Compare
-from tests.cluster.conftest import Cluster, eventually
+from tests.cluster.conftest import MORTAL, Cluster, eventually
 
 
 class Account(cf.Actor):
@@ -45,6 +45,7 @@ class Volatile(Account):
 
 @pytest.fixture(autouse=True)
 def _types(cluster: Cluster) -> None:
+    cluster.settings |= MORTAL
     Account.running.clear()
     Picky.refuses.clear()
     cluster.types.actor("account")(Account)
@@ -256,10 +257,12 @@ async def test_a_record_that_a_dead_life_wrote_late_is_found_by_the_next_look(cl
     late = ActorRecord(
         owner=Owner("ghost", 1), claim=1, type="account", arguments=a.exchange.encode([[], {}])
     )
-    await asyncio.sleep(1.5)  # the leader's grace is over
     await a._node.store.put(a._node.keys.actor("x"), late.encode())
-    a._node.failover._wake.set()
-    assert await where(a, "x") == "a"
+    home = asyncio.ensure_future(where(a, "x", timeout=20))
+    while not home.done():
+        a._node.failover._wake.set()  # the leader looks; at first it gives the unknown node its grace
+        await asyncio.wait([home], timeout=0.2)
+    assert await home == "a"
 
 
 async def test_an_adopter_that_has_no_seat_leaves_the_actor_to_another(cluster: Cluster) -> None:

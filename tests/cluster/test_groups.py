@@ -7,7 +7,7 @@ from typing import Any
 
 import cajun_fast as cf
 from tests.actors.test_groups import Member, Publisher
-from tests.cluster.conftest import Cluster, eventually
+from tests.cluster.conftest import MORTAL, Cluster, eventually
 from tests.cluster.test_outages import Cut
 
 
@@ -53,6 +53,7 @@ async def test_what_is_published_first_of_all_waits_until_it_is_known_who_listen
 
 
 async def test_members_that_leave_end_or_are_lost_are_not_sent_to(cluster: Cluster) -> None:
+    cluster.settings |= MORTAL
     a, b, c = await cluster.start("a", "b", "c")
     await b.register(Member, "b1", "t", "u")
     await c.register(Member, "c1", "t")

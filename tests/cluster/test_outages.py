@@ -11,7 +11,7 @@ import pytest
 
 import cajun_fast as cf
 from cajun_fast.metadata.memory import MemoryMetadataStore
-from tests.cluster.conftest import Cluster, eventually
+from tests.cluster.conftest import MORTAL, Cluster, eventually
 from tests.cluster.worlds import FaultyStore
 
 
@@ -33,6 +33,7 @@ class Cut(Cluster):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
+        self.settings |= MORTAL
         self.stores: dict[str, FaultyStore] = {}
 
     async def join(self, *names: str, **settings: Any) -> list[cf.ClusterActorSystem]:
@@ -189,7 +190,7 @@ async def test_where_one_member_still_sees_the_store_nobody_else_holds(cut: Cut)
     for name in "ab":
         cut.stores[name].fall()
     await eventually(lambda: a.is_fenced and b.is_fenced)
-    assert (await eventually(lambda: _answer(c, "x", 1)))["node"] == "c"
+    assert (await eventually(lambda: _answer(c, "x", 1), 30))["node"] == "c"
     assert c.actor_ids() == ["x"]
 
 
@@ -255,11 +256,16 @@ async def test_a_node_that_knows_no_other_stands_still_and_comes_back_with_its_s
     cut.stores["a"].fall()
     await eventually(lambda: a.is_fenced)
     waiting = asyncio.ensure_future(pid.ask(1, timeout=20))
-    await asyncio.sleep(0.3)
+    await eventually(lambda: _is_gone(cut, a))
     assert not waiting.done()
     cut.stores["a"].rise()
     assert (await waiting) == {"node": "a", "count": 4}
     assert (a.incarnation, a.is_fenced) == (2, False)
+
+
+async def _is_gone(cut: Cut, system: cf.ClusterActorSystem) -> bool:
+    """Whether its record is: its lease has ended."""
+    return await cut.stores["a"].inner.get(system._node.keys.node(system.node_id)) is None
 
 
 async def _answer(system: cf.ClusterActorSystem, actor_id: str, message: int) -> Any:
@@ -294,7 +300,8 @@ async def test_an_actor_whose_record_somebody_removes_stops_here(cut: Cut) -> No
 
 
 async def test_a_store_that_drops_every_lease_at_once_moves_nothing(cut: Cut) -> None:
-    systems = await cut.join("a", "b", "c", **{"membership.lease_ttl": 3.0})
+    settings = {"membership.lease_ttl": 9.0, "membership.suspicion_timeout": 3.0}
+    systems = await cut.join("a", "b", "c", **settings)
     for system in systems:
         await system.register(Named, f"of-{system.system_id}")
         await asyncio.gather(
@@ -303,11 +310,10 @@ async def test_a_store_that_drops_every_lease_at_once_moves_nothing(cut: Cut) ->
     for system in systems:
         for each in "abc":
             await system.pid(f"of-{each}").ask(1)
-    for system in systems:
-        lease = system._node.membership._lease
-        assert lease is not None
-        await cut.stores["a"].inner._revoke(lease.id)  # type: ignore[attr-defined]
-    await asyncio.sleep(2.5)
+    before = [system._node.membership.lease_id for system in systems]
+    for lease in before:
+        await cut.stores["a"].inner._revoke(lease)  # type: ignore[attr-defined]
+    await eventually(lambda: not {system._node.membership.lease_id for system in systems} & set(before))
     for system in systems:
         assert system.incarnation == 1
         assert set(system.known_nodes) == {"a", "b", "c"}

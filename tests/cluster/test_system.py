@@ -327,7 +327,7 @@ async def test_stops_leave_no_task_behind(cluster: Cluster) -> None:
 
 
 async def test_a_node_shows_how_it_is_reached_and_whether_it_lives(cluster: Cluster) -> None:
-    a, b = await cluster.start("a", "b", **{"membership.lease_ttl": 3.0})
+    a, b = await cluster.start("a", "b")
     await b.register(Counter, "x")
     await a.pid("x").ask(1)
     nodes = {node.node: node for node in await a.manager.get_cluster_nodes()}
@@ -338,7 +338,7 @@ async def test_a_node_shows_how_it_is_reached_and_whether_it_lives(cluster: Clus
 
 async def test_nodes_and_actors_are_listed_in_pages(cluster: Cluster) -> None:
     cluster.types.actor("counter4")(Counter4)
-    a, b = await cluster.start("a", "b", **{"membership.lease_ttl": 3.0})
+    a, b = await cluster.start("a", "b")
     await asyncio.gather(*(a.register(Counter, f"p{n:02}") for n in range(20)))
     await asyncio.gather(*(b.register(Counter4, f"q{n:02}") for n in range(20)))
     nodes = await a.manager.get_cluster_nodes()

@@ -17,6 +17,7 @@ from cajun_fast.errors import (
     OutcomeUnknownError,
     RemoteActorError,
 )
+from cajun_fast.messaging import parting
 from cajun_fast.messaging.connection import Connection
 from cajun_fast.testing.proxy import Rules
 from tests.messaging.nodes import tell_all, until
@@ -379,6 +380,23 @@ async def test_two_that_leave_at_the_same_time_do_not_wait_for_each_other(make_n
     await b.record("x")
     await a.pid("x", b).ask(1)
     await asyncio.wait_for(asyncio.gather(a.messaging.stop(left=True), b.messaging.stop(left=True)), 5)
+
+
+async def test_a_stop_that_was_cut_short_is_ended_by_the_next_one(make_node, monkeypatch):
+    a, b = await make_node("a"), await make_node("b")
+    a.knows(b)
+    await b.record("x")
+    assert await a.pid("x", b).ask(1) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(parting, "settled", lambda *_: asyncio.sleep(3600))
+        cut = asyncio.ensure_future(a.messaging.stop())
+        await asyncio.sleep(0)
+        cut.cancel()
+        await asyncio.gather(cut, return_exceptions=True)
+    assert a.messaging._connections
+    await a.messaging.stop()
+    assert not a.messaging._connections
+    await until(lambda: not b.messaging._connections)
 
 
 async def test_an_idle_link_costs_nearly_no_cpu(make_node):

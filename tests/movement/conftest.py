@@ -13,9 +13,7 @@ from tests.movement.worlds import Ledger, Slow
 
 @pytest.fixture
 async def cluster(store_url: str) -> AsyncIterator[Cluster]:  # noqa: F811
-    """Leases are long: a machine that is busy with something else must not look like a lost node."""
     made = Cluster(store_url)
-    made.settings = {"membership.lease_ttl": 5.0}
     Ledger.homes.clear()
     made.types.actor("ledger")(Ledger)
     made.types.actor("slow")(Slow)

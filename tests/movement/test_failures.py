@@ -11,7 +11,7 @@ import pytest
 import cajun_fast as cf
 from cajun_fast.cluster.movement.destination import Destination
 from cajun_fast.errors import CajunError
-from tests.cluster.conftest import Cluster, eventually
+from tests.cluster.conftest import MORTAL, Cluster, eventually
 from tests.cluster.worlds import FaultyStore, memory
 from tests.movement.worlds import Ledger, Slow, check_order
 
@@ -149,7 +149,7 @@ async def test_a_store_that_fails_in_the_commit_leaves_one_owner(fault: str | fl
     Ledger.homes.clear()
     stores = {name: FaultyStore(memory(f"faulty-{fault}")) for name in "ab"}
     for name in "ab":
-        cluster.members[name] = cluster.make(name, stores[name], **{"membership.lease_ttl": 5.0})
+        cluster.members[name] = cluster.make(name, stores[name])
         await cluster.members[name].start()
     await cluster.settle()
     a, b = cluster.members["a"], cluster.members["b"]
@@ -177,7 +177,7 @@ async def test_an_owner_that_is_killed_after_the_commit_has_handed_everything_ov
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The new owner hears nothing more from it: it sees the commit, and then that its node is gone."""
-    cluster.settings["membership.lease_ttl"] = 1.0
+    cluster.settings |= MORTAL
     a, b, c = await cluster.start("a", "b", "c")
     await a.register(Ledger, "x")
     for n in range(5):

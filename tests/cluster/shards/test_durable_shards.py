@@ -15,7 +15,7 @@ import pytest
 import cajun_fast as cf
 from cajun_fast.errors import StaleOwnerError
 from cajun_fast.persistence import Commit
-from tests.cluster.conftest import Cluster, eventually
+from tests.cluster.conftest import MORTAL, Cluster, eventually
 from tests.cluster.test_durable import Watched, World, heard
 from tests.cluster.test_processes import Nodes, nodes
 
@@ -60,7 +60,7 @@ class Purse(cf.Actor):
 @pytest.fixture
 def world(cluster: Cluster) -> World:
     made = World(cluster)
-    cluster.settings |= {"sharding.shard_count": 8, "sharding.rebalance_delay": 0.1}
+    cluster.settings |= MORTAL | {"sharding.shard_count": 8, "sharding.rebalance_delay": 0.1}
     cluster.types.actor("purse", sharded=True)(Purse)
     return made
 

@@ -15,7 +15,7 @@ from cajun_fast.cluster.leader import Term
 from cajun_fast.cluster.records import Owner
 from cajun_fast.cluster.shards.records import ShardRecord
 from cajun_fast.metadata.store import Compare
-from tests.cluster.conftest import Cluster, eventually
+from tests.cluster.conftest import MORTAL, Cluster, eventually
 
 ENTITIES = 24
 #: Seconds between rounds. A loop that never rests keeps the GIL from the threads of four stores, and leases run out.
@@ -169,6 +169,7 @@ async def test_a_node_that_stops_in_order_takes_nothing_with_it(books: Cluster) 
 
 
 async def test_the_shards_of_a_lost_node_are_given_away_in_one_write_a_batch(books: Cluster) -> None:
+    books.settings |= MORTAL
     a, _, c = await books.start("a", "b", "c")
     await level(books, "a", "b", "c")
     load = Load([a, c])

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 import cajun_fast as cf
-from tests.cluster.conftest import Cluster, eventually
+from tests.cluster.conftest import MORTAL, Cluster, eventually
 
 QUICK = {"sharding.shard_count": 16, "sharding.rebalance_delay": 0.1, "sharding.rebalance_pause": 0.02}
 
@@ -237,7 +237,7 @@ async def test_a_type_that_is_registered_late_is_hosted_too(cluster: Cluster) ->
 
 
 async def test_types_are_started_where_their_roles_are(cluster: Cluster) -> None:
-    cluster.settings |= QUICK
+    cluster.settings |= QUICK | MORTAL
     cluster.types.actor("model", sharded=True, roles=("gpu",))(type("Model", (Account,), {}))
     cluster.types.actor("job", roles=("gpu", "zone-a"))(type("Job", (Account,), {}))
     [a] = await cluster.start("a")
