@@ -360,6 +360,16 @@ class ObservabilityConfig(Group):
         4096, whole(0, 1 << 20), "notes kept of measured messages, and again of lost ones; 0: none"
     )
     explain_timeouts: bool = setting(True, flag, "an ask that times out asks where its target stands")
+    trace: str | None = setting(
+        None,
+        optional(text),
+        "where a node process sends spans: otlp (OTEL_… variables say more), file:PATH, console, an exporter's name",
+    )
+    trace_rate: float = setting(
+        10.0,
+        number(0, 1e6, "traces a second"),
+        "with observability.trace: traces that a node begins, at most about; 0: it only joins in those of others",
+    )
 
 
 #: By the name that stands before the dot of a setting.

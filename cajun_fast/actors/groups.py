@@ -9,7 +9,8 @@ Costs nothing where nobody subscribes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from cajun_fast._core.lane import Exchange, running
@@ -32,11 +33,13 @@ class RemoteGroups(Protocol):
         """The last subscriber of this node is gone."""
         ...
 
-    def publish(self, topic: str, message: Any, guarantee: int, sender: Pid | None) -> None:
+    def publish(
+        self, topic: str, message: Any, guarantee: int, sender: Pid | None, trace: bytes | None
+    ) -> None:
         """To the other nodes. Raises what ``Pid.tell`` raises."""
         ...
 
-    async def send(self, topic: str, message: Any, timeout: float) -> int:
+    async def send(self, topic: str, message: Any, timeout: float, trace: bytes | None) -> int:
         """To the other nodes; how many subscribers have it."""
         ...
 
@@ -107,22 +110,24 @@ class Groups:
     # ---- what is published
 
     def deliver(
-        self, topic: str, message: Any, guarantee: int, sender: Pid | None
+        self, topic: str, message: Any, guarantee: int, sender: Pid | None, trace: bytes | None
     ) -> list[asyncio.Future[None]]:
         """To the subscribers of this node; what is done, or failed, when it stands in the mailbox of each."""
         return [
-            self._deliver(member, message, guarantee, sender)
+            self._deliver(member, message, guarantee, sender, trace)
             for member in tuple(self._members.get(topic, {}).values())
         ]
 
-    def _deliver(self, member: Pid, message: Any, guarantee: int, sender: Pid | None) -> asyncio.Future[None]:
+    def _deliver(
+        self, member: Pid, message: Any, guarantee: int, sender: Pid | None, trace: bytes | None
+    ) -> asyncio.Future[None]:
         exchange = self._exchange
         stands: asyncio.Future[None] = exchange.loop.create_future()
         stands.add_done_callback(seen)
         try:
             if member.lane.waiting_count >= exchange.waiting_limit:
                 raise BackpressureError(f"no room on the way to subscriber {member.id!r}")
-            exchange.pass_on(member, message, guarantee, sender, stands)
+            exchange.pass_on(member, message, guarantee, sender, stands, trace)
         except CajunError as error:
             exchange.dead_letters.record(member.id, message, "no-room", sender)
             if not stands.done():
@@ -151,9 +156,10 @@ class Group:
         """
         number = self._exchange.guarantee if guarantee is None else DeliveryGuarantee(guarantee)
         sender = running()
-        if self._groups.remote is not None:
-            self._groups.remote.publish(self.topic, message, number, sender)
-        self._groups.deliver(self.topic, message, number, sender)
+        with self._span("publish", sender) as trace:
+            if self._groups.remote is not None:
+                self._groups.remote.publish(self.topic, message, number, sender, trace)
+            self._groups.deliver(self.topic, message, number, sender, trace)
 
     async def send(self, message: Any, *, timeout: float = 5.0) -> int:
         """Publish, and wait until it stands in the mailbox of every subscriber; returns how many those are.
@@ -161,9 +167,14 @@ class Group:
         Raises the first of what went wrong (NodeUnavailableError, OutcomeUnknownError, MailboxFullError,
         BackpressureError, AskTimeoutError); the others may have it.
         """
-        here = self._groups.deliver(self.topic, message, self._exchange.guarantee, running())
+        sender = running()
+        with self._span("send", sender) as trace:
+            return await self._send(message, timeout, sender, trace)
+
+    async def _send(self, message: Any, timeout: float, sender: Pid | None, trace: bytes | None) -> int:
+        here = self._groups.deliver(self.topic, message, self._exchange.guarantee, sender, trace)
         there = (
-            self._groups.remote.send(self.topic, message, timeout)
+            self._groups.remote.send(self.topic, message, timeout, trace)
             if self._groups.remote is not None
             else none()
         )
@@ -179,6 +190,20 @@ class Group:
                 raise result
         there_are = results[0]
         return len(here) + (there_are if isinstance(there_are, int) else 0)
+
+    @contextmanager
+    def _span(self, what: str, sender: Pid | None) -> Iterator[bytes | None]:
+        """What travels with the messages that are sent meanwhile, where they are traced."""
+        span = self._exchange.span(what, self.topic, sender)
+        error: BaseException | None = None
+        try:
+            yield None if span is None else span.context
+        except BaseException as exc:
+            error = exc
+            raise
+        finally:
+            if span is not None:
+                span.end(error)
 
 
 async def none() -> int:

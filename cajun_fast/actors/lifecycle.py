@@ -514,7 +514,8 @@ class Keeper:
         """For ``context.schedule``."""
         if cell.state in ("stopping", "stopped"):
             raise NotRunningError(f"actor {cell.id!r} is stopping: it cannot schedule {message!r}")
-        return Timer(self._exchange.loop, cell, delay, message, interval)
+        trace = self._exchange.begin_trace("schedule", cell.id, cell.pid)
+        return Timer(self._exchange.loop, cell, delay, message, interval, trace)
 
 
 def ancestors(cell: Cell) -> list[Cell]:

@@ -215,16 +215,19 @@ def drop(cells: Iterable[Cell], *, told: bool = False) -> None:
 
 
 def set_timers(
-    loop: asyncio.AbstractEventLoop, cell: Cell, timers: Iterable[tuple[Any, float, float | None]]
+    loop: asyncio.AbstractEventLoop,
+    cell: Cell,
+    timers: Iterable[tuple[Any, float, float | None, bytes | None]],
 ) -> None:
-    """Timers that came along: message, seconds left, interval. One that ``pre_start`` has set again is the same one,
-    and keeps its time.
+    """Timers that came along: message, seconds left, interval, trace. One that ``pre_start`` has set again is the same
+    one, and keeps its time.
     """
     anew = list(cell.timers or ())
-    for message, left, interval in timers:
+    for message, left, interval, trace in timers:
         same = next((each for each in anew if each.interval == interval and each.message == message), None)
         if same is None:
-            Timer(loop, cell, left, message, interval)
+            Timer(loop, cell, left, message, interval, trace)
         else:
             anew.remove(same)
             same.postpone(left)
+            same.trace = trace

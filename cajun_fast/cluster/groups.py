@@ -67,7 +67,7 @@ class ClusterGroups:
         self._joining: dict[str, asyncio.Future[None]] = {}
         self._dirty: dict[str, None] = {}
         self._wake = asyncio.Event()
-        self._early: deque[tuple[str, bytes, int, Pid | None]] = deque()
+        self._early: deque[tuple[str, bytes, int, Pid | None, bytes | None]] = deque()
         self._listed: asyncio.Event | None = None
         self._tasks = Tasks("groups")
 
@@ -112,9 +112,9 @@ class ClusterGroups:
         early, self._early = self._early, deque()
         assert self._listed is not None
         self._listed.set()
-        for topic, payload, guarantee, sender in early:
+        for topic, payload, guarantee, sender, trace in early:
             try:
-                self._publish(topic, payload, guarantee, sender)
+                self._publish(topic, payload, guarantee, sender, trace)
             except CajunError as error:
                 self._exchange.dead_letters.record(topic, payload, type(error).__name__, sender)
 
@@ -160,6 +160,8 @@ class ClusterGroups:
                 try:
                     await self._settle(topic)
                     backoff.reset()
+                except NotRunningError:  # the actors are gone: what was written goes with this node's lease
+                    return
                 except MetadataStoreError as error:
                     log.info("group %r is not up to date in the store yet: %s", topic, error)
                     self._dirty.setdefault(topic)
@@ -180,32 +182,39 @@ class ClusterGroups:
 
     # ---- publishing
 
-    def publish(self, topic: str, message: Any, guarantee: int, sender: Pid | None) -> None:
+    def publish(
+        self, topic: str, message: Any, guarantee: int, sender: Pid | None, trace: bytes | None
+    ) -> None:
         listed = self._begin()
         nodes = self._nodes.get(topic)
         if listed.is_set() and not nodes:
             return
         payload = self._exchange.encode(message)
         if listed.is_set():
-            self._publish(topic, payload, guarantee, sender)
+            self._publish(topic, payload, guarantee, sender, trace)
         elif len(self._early) >= self._exchange.waiting_limit:
             raise BackpressureError(
                 f"{len(self._early)} messages wait until it is known who has subscribed: nothing was sent"
             )
         else:
-            self._early.append((topic, payload, guarantee, sender))
+            self._early.append((topic, payload, guarantee, sender, trace))
 
-    def _publish(self, topic: str, payload: bytes, guarantee: int, sender: Pid | None) -> None:
+    def _publish(
+        self, topic: str, payload: bytes, guarantee: int, sender: Pid | None, trace: bytes | None
+    ) -> None:
+        exchange = self._exchange
         for node in self._nodes.get(topic, ()):
-            self._exchange.pass_on(self._exchange.pid(groups_id(node)), [topic, payload], guarantee, sender)
+            exchange.pass_on(exchange.pid(groups_id(node)), [topic, payload], guarantee, sender, None, trace)
 
-    async def send(self, topic: str, message: Any, timeout: float) -> int:
+    async def send(self, topic: str, message: Any, timeout: float, trace: bytes | None) -> int:
         await self._begin().wait()
         nodes = self.nodes(topic)
         if not nodes:
             return 0
-        payload = self._exchange.encode(message)
-        asks = [self._exchange.pid(groups_id(node)).ask([topic, payload], timeout=timeout) for node in nodes]
+        exchange, payload = self._exchange, self._exchange.encode(message)
+        asks = [
+            exchange.ask_on(exchange.pid(groups_id(node)), [topic, payload], timeout, trace) for node in nodes
+        ]
         results: list[Any] = await asyncio.gather(*asks, return_exceptions=True)
         for result in results:
             if isinstance(result, BaseException):
@@ -222,7 +231,10 @@ class ClusterGroups:
             case _:
                 raise ProtocolError(f"not something published: {message!r:.200}")
         plain = self._exchange.decode(payload)
-        stands = self._groups().deliver(topic, plain, self._exchange.guarantee, context.sender)
+        exchange = self._exchange
+        stands = self._groups().deliver(
+            topic, plain, exchange.guarantee, context.sender, exchange.current_trace()
+        )
         answer = context.reply_later()
         if not answer.waiting:
             return

@@ -138,6 +138,14 @@ def node(
     http_writable: Annotated[
         bool, typer.Option("--http-writable", help="Let it move actors and drain nodes, too.")
     ] = False,
+    trace: Annotated[
+        str | None,
+        typer.Option(
+            help="Send OpenTelemetry spans of messages there: otlp (OTEL_EXPORTER_OTLP_ENDPOINT and its like say "
+            "where), file:PATH, console, or the name of an installed exporter.",
+            metavar="WHERE",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -188,6 +196,7 @@ def node(
         "roles": tuple(role) if role else None,
         "http_listen": http,
         "http_writable": True if http_writable else None,
+        "observability_trace": trace,
         "movement_drain_on_stop": True if drain_on_stop else None,
         **_advertised(advertise),
         **assignments(settings or ()),

@@ -33,6 +33,8 @@ log = logging.getLogger("cajun_fast.node")
 
 #: Seconds that a node whose standard input has closed may take for its stop.
 STOP_GRACE = 8.0
+#: And what is left of its spans may take for its way out.
+SPANS_GRACE = 3.0
 
 Door = Callable[[cf.ClusterActorSystem], "HttpServer"]
 
@@ -48,7 +50,13 @@ def run_node(config: cf.ClusterConfig, options: NodeOptions) -> None:
     """Serve until a signal comes. Raises CajunError for what a user can set right."""
     put_on_path(os.getcwd())
     import_modules(config.imports)
-    cf.run(serve(config, options, http_door(config)))
+    door = http_door(config)
+    spans = spans_of(config)
+    try:
+        cf.run(serve(config, options, door, spans))
+    finally:
+        if spans is not None:
+            spans.end()
 
 
 def http_door(config: cf.ClusterConfig) -> Door | None:
@@ -63,6 +71,46 @@ def http_door(config: cf.ClusterConfig) -> Door | None:
         ) from error
     settings = HttpSettings.of(config.http)
     return lambda system: HttpServer(system, settings)
+
+
+def spans_of(config: cf.ClusterConfig) -> Spans | None:
+    """What makes spans, if that is wanted. Raises ConfigError before anything is opened."""
+    where = config.observability.trace
+    if where is None:
+        return None
+    try:
+        return Spans(where, config)
+    except ImportError as error:
+        raise cf.ConfigError(
+            f"setting observability.trace={where!r} needs more packages ({error}): pip install 'cajun-fast[otel]'"
+        ) from error
+
+
+class Spans:
+    """The spans of this process: of its node's messages, and of whatever records to OpenTelemetry's global provider."""
+
+    def __init__(self, where: str, config: cf.ClusterConfig) -> None:
+        """Raises ImportError, ConfigError."""
+        from opentelemetry import trace as api
+
+        from cajun_fast.metrics.provider import provider_for
+
+        self._rate = config.observability.trace_rate
+        self._provider = provider_for(where, config.system_id)
+        if isinstance(api.get_tracer_provider(), api.ProxyTracerProvider):  # else a module has set its own
+            api.set_tracer_provider(self._provider)
+
+    def follow(self, system: cf.ClusterActorSystem) -> None:
+        from cajun_fast.metrics.tracing import trace
+
+        trace(self._provider, system, rate=self._rate)
+
+    def end(self) -> None:
+        """After the node has stopped: the last ones go out."""
+        from cajun_fast.metrics.provider import shut_down
+
+        if not shut_down(self._provider, SPANS_GRACE):
+            log.warning("the last spans were not taken within %g s: they are lost", SPANS_GRACE)
 
 
 def put_on_path(folder: str) -> None:
@@ -85,14 +133,18 @@ def import_modules(names: Iterable[str]) -> None:
             ) from error
 
 
-async def serve(config: cf.ClusterConfig, options: NodeOptions, door: Door | None = None) -> None:
-    """From the start of the node to its stop; ``door`` makes what serves HTTP beside it."""
+async def serve(
+    config: cf.ClusterConfig, options: NodeOptions, door: Door | None = None, spans: Spans | None = None
+) -> None:
+    """From the start of the node to its stop; ``door`` serves HTTP beside it, ``spans`` show its messages."""
     stop = StopSignal()
     if options.stop_on_eof:
         stop.on_eof()
     system = cf.ClusterFactory.create_cluster_system(config)
     for handler in logging.getLogger().handlers:
         handler.addFilter(LogFields(system))
+    if spans is not None:
+        spans.follow(system)
     http = door(system) if door is not None else None
     start = asyncio.ensure_future(_start(system, http))
     wanted = asyncio.ensure_future(stop.wait())

@@ -4,9 +4,10 @@
 
     tell ─▶ (route) ─▶ frame ═▶ (deliver: its time in the mailbox) ─▶ handle ─▶ tell …
 
-Laws: a message is traced when, and only when, a sampled span is current where it is sent; what a handler sends
-meanwhile belongs to its span. Messages of this package's own actors (``cajun:…``) are not traced. Names of spans are
-few; ids are attributes. A failure in the SDK is logged and never touches a message.
+Laws: a message is traced when a sampled span is current where it is sent; what a handler sends meanwhile belongs to its
+span. Where no span is current, a message begins a trace as often as ``rate`` says: never by default. Messages of this
+package's own actors (``cajun:…``) are not traced; what they pass on keeps its trace. Names of spans are few; ids are
+attributes. A failure in the SDK is logged and never touches a message.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from opentelemetry.trace.span import TraceState
 
 from cajun_fast._core.instruments import Mark
+from cajun_fast._core.lane import Exchange
 from cajun_fast._core.tracing import Tracing
 from cajun_fast._core.turns import Dispatcher
 
@@ -30,6 +32,7 @@ log = logging.getLogger("cajun_fast.metrics")
 
 KINDS = {
     "tell": SpanKind.PRODUCER, "send": SpanKind.PRODUCER, "forward": SpanKind.PRODUCER, "ask": SpanKind.CLIENT,
+    "schedule": SpanKind.PRODUCER, "publish": SpanKind.PRODUCER,
 }  # fmt: skip
 #: Verdicts of _core/ports.pxd, as the reason for which a message looks for a way.
 REASONS = {0: "behind others", 1: "no room", 2: "not here", 3: "way not known", 6: "moving", 10: "durable"}
@@ -40,17 +43,26 @@ T = TypeVar("T")
 class System(Protocol):
     """What is needed of a system."""
 
+    @property
+    def incarnation(self) -> int: ...
+
     def trace_with(self, install: Callable[[Dispatcher], None]) -> None: ...
 
 
-def trace(provider: api.TracerProvider, system: System) -> None:
+def trace(provider: api.TracerProvider, system: System, *, rate: float = 0.0) -> None:
     """Trace the messages of ``system`` with spans of ``provider``. Once for a system; again, with another provider,
-    changes it for messages from then on. Raises NotRunningError once the system has stopped."""
+    changes it for messages from then on. ``rate``: about so many traces a second, at most, begin with a message that is
+    sent where no span is current; the provider's sampler is asked about each of them.
+
+    Raises NotRunningError once the system has stopped, ValueError for a rate below 0."""
+    if not rate >= 0:
+        raise ValueError(f"rate={rate!r} is no number of traces a second: give 0 or more")
     tracer = provider.get_tracer("cajun_fast")
 
     def install(dispatcher: Dispatcher) -> None:
         dispatcher.base.run(contexts.attach, contexts.Context())  # a span that is current now is no handler's
-        dispatcher.exchange.tracer = OtelTracer(tracer, dispatcher.exchange.node_id)
+        exchange = dispatcher.exchange
+        exchange.tracer = OtelTracer(tracer, exchange, lambda: system.incarnation, rate)
 
     system.trace_with(install)
 
@@ -58,22 +70,32 @@ def trace(provider: api.TracerProvider, system: System) -> None:
 class OtelTracer(Tracing):
     """Makes the spans; the core calls it for messages that are traced, and for those alone."""
 
-    def __init__(self, tracer: api.Tracer, node: str) -> None:
-        super().__init__(_variable())
+    def __init__(
+        self, tracer: api.Tracer, exchange: Exchange, life: Callable[[], int], rate: float = 0.0
+    ) -> None:
+        """``life``: the incarnation of this node."""
+        super().__init__(_variable(), exchange, rate)
         self._tracer = tracer
-        self._node = node
+        self._node = exchange.node_id
+        self._life = life
 
-    def is_sampled(self) -> bool:
-        return api.get_current_span().get_span_context().trace_flags.sampled
+    def is_sampled(self) -> bool | None:
+        span = api.get_current_span().get_span_context()
+        return span.trace_flags.sampled if span.is_valid else None
+
+    def current(self) -> bytes | None:
+        span = api.get_current_span().get_span_context()
+        return bytes_of(span) if span.trace_flags.sampled else None
 
     def send(self, what: str, target: str, sender: str | None) -> Sending | None:
         return None if target.startswith(OWN) else _safely(lambda: self._send(what, target, sender))
 
-    def _send(self, what: str, target: str, sender: str | None) -> Sending:
+    def _send(self, what: str, target: str, sender: str | None) -> Sending | None:
         attributes = self._attributes("send", what, target)
         if sender is not None:
             attributes["cajun.sender"] = sender
-        return Sending(self._tracer.start_span(what, kind=KINDS[what], attributes=attributes))
+        span = self._tracer.start_span(what, kind=KINDS[what], attributes=attributes)
+        return Sending(span, self._message_id) if span.is_recording() else None
 
     def route(self, trace: bytes, target: str, verdict: int) -> Running | None:
         return _safely(lambda: self._route(trace, target, verdict))
@@ -81,7 +103,8 @@ class OtelTracer(Tracing):
     def _route(self, trace: bytes, target: str, verdict: int) -> Running:
         attributes = self._attributes(None, "route", target)
         attributes["cajun.reason"] = REASONS.get(verdict, str(verdict))
-        return Running(self._tracer.start_span("route", context_of(trace), attributes=attributes))
+        span = self._tracer.start_span("route", context_of(trace), attributes=attributes)
+        return Running(span, self._message_id)
 
     def handle(self, mark: Mark, target: str, kind: str, ask: bool, sender: Any) -> Handling | None:
         return _safely(lambda: self._handle(mark, target, kind, ask, sender))
@@ -89,17 +112,16 @@ class OtelTracer(Tracing):
     def _handle(self, mark: Mark, target: str, kind: str, ask: bool, sender: Any) -> Handling:
         assert mark.trace is not None  # the core calls this for no other
         parent, now = context_of(mark.trace), time.time_ns()
-        attributes = self._attributes(None, "deliver", target)
+        if target.startswith(OWN):
+            return Handling(api.get_current_span(parent))  # it makes no span, and passes this one on
+        numbered = {} if mark.node is None else self._numbered(mark)
+        attributes = self._attributes(None, "deliver", target) | numbered
         arrived = now - (mark.begun - mark.at)  # the durations are of the node's own clock
         self._tracer.start_span("deliver", parent, attributes=attributes, start_time=arrived).end(now)
-        attributes = self._attributes("process", "handle", target)
+        attributes = self._attributes("process", "handle", target) | numbered
         attributes["messaging.destination.template"] = attributes["cajun.actor.type"] = kind
         if sender is not None:
             attributes["cajun.sender"] = sender.id
-        if mark.node is not None:
-            attributes["cajun.sender.node"] = mark.node
-            attributes["cajun.message.stream"] = mark.stream
-            attributes["cajun.message.sequence"] = mark.sequence
         span = self._tracer.start_span(
             f"handle {kind}",
             parent,
@@ -117,6 +139,14 @@ class OtelTracer(Tracing):
         attributes = self._attributes(None, "dead-letter", target)
         Running(self._tracer.start_span("dead-letter", context_of(trace), attributes=attributes)).end(error)
 
+    def _numbered(self, mark: Mark) -> dict[str, Any]:
+        number = f"{mark.node}/{mark.life}/{mark.stream}/{mark.sequence}"
+        return {"messaging.message.id": number, "cajun.sender.node": mark.node}
+
+    def _message_id(self, stream: int, sequence: int) -> str:
+        """Of a message that goes from here: the id that ``explain`` knows."""
+        return f"{self._node}/{self._life()}/{stream}/{sequence}"
+
     def _attributes(self, kind: str | None, name: str, target: str) -> dict[str, Any]:
         attributes = {
             "messaging.system": "cajun_fast",
@@ -132,8 +162,17 @@ class OtelTracer(Tracing):
 class Running:
     """A span that ends once."""
 
-    def __init__(self, span: api.Span) -> None:
+    def __init__(self, span: api.Span, message_id: Callable[[int, int], str] | None = None) -> None:
         self.span = span
+        self._message_id = message_id
+
+    def numbered(self, stream: int, sequence: int) -> None:
+        """The message goes over a link, under that number."""
+        _safely(lambda: self._numbered(stream, sequence))
+
+    def _numbered(self, stream: int, sequence: int) -> None:
+        if self._message_id is not None:
+            self.span.set_attribute("messaging.message.id", self._message_id(stream, sequence))
 
     def end(self, error: BaseException | str | None) -> None:
         _safely(lambda: self._end(error))
@@ -151,8 +190,8 @@ class Running:
 class Sending(Running):
     """Of a message that goes; ``context`` is what travels with it."""
 
-    def __init__(self, span: api.Span) -> None:
-        super().__init__(span)
+    def __init__(self, span: api.Span, message_id: Callable[[int, int], str]) -> None:
+        super().__init__(span, message_id)
         self.context = bytes_of(span.get_span_context())
 
     def end_with(self, future: Any) -> None:

@@ -33,7 +33,7 @@ class Reply(NamedTuple):
 
 
 class Told(NamedTuple):
-    """A message in the outbox."""
+    """A message in the outbox; ``trace`` is what its span said, None where it is not traced."""
 
     row: int
     target: str
@@ -41,6 +41,7 @@ class Told(NamedTuple):
     number: int
     guarantee: int
     message: bytes
+    trace: bytes | None = None
 
 
 class Event(NamedTuple):

@@ -44,7 +44,10 @@ CREATE TABLE IF NOT EXISTS cajun_replies (
     PRIMARY KEY (id, stream, number));
 CREATE TABLE IF NOT EXISTS cajun_outbox (
     id text NOT NULL, num bigint NOT NULL, target text NOT NULL, stream text NOT NULL, number bigint NOT NULL,
-    guarantee int NOT NULL, message bytea NOT NULL, PRIMARY KEY (id, num));
+    guarantee int NOT NULL, message bytea NOT NULL, trace bytea, PRIMARY KEY (id, num));
+"""
+HAS_TRACE = """
+SELECT count(*) FROM pg_attribute WHERE attrelid = 'cajun_outbox'::regclass AND attname = 'trace' AND NOT attisdropped
 """
 RAISE = """
 UPDATE cajun_actors AS a SET version = a.version + 1, state = coalesce(u.state, a.state),
@@ -88,6 +91,8 @@ class PostgresPersistence(Persistence):
             async with self._pool.acquire() as db, db.transaction():
                 await db.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
                 await db.execute(LAYOUT)
+                if not await db.fetchval(HAS_TRACE):  # tables from before messages carried traces
+                    await db.execute("ALTER TABLE cajun_outbox ADD COLUMN trace bytea")
 
     async def close(self) -> None:
         pool, self._pool, self._closed = self._pool, None, True
@@ -160,7 +165,9 @@ class PostgresPersistence(Persistence):
             ),
             outbox=tuple(
                 Told(*each)
-                for each in await rows("num, target, stream, number, guarantee, message", "outbox", "num")
+                for each in await rows(
+                    "num, target, stream, number, guarantee, message, trace", "outbox", "num"
+                )
             ),
         )
 
@@ -239,7 +246,7 @@ class PostgresPersistence(Persistence):
                 [(each.actor_id, stream) for each in commits for stream in each.dropped],
             ),
             (
-                "INSERT INTO cajun_outbox VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id, num) DO NOTHING",
+                "INSERT INTO cajun_outbox VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (id, num) DO NOTHING",
                 [(each.actor_id, *told) for each in commits for told in each.told],
             ),
             (

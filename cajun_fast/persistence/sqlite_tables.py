@@ -12,7 +12,7 @@ from cajun_fast.errors import ConfigError, PersistenceError, StaleOwnerError
 from cajun_fast.persistence.base import Commit, Epoch, Event, Reply, Restored, Told, stale
 
 APPLICATION_ID = 0x436A4453  # "CjDS"
-LAYOUT = 1
+LAYOUT = 2
 
 TABLES = (
     """CREATE TABLE actors (
@@ -28,7 +28,7 @@ TABLES = (
         PRIMARY KEY (id, stream, number)) WITHOUT ROWID""",
     """CREATE TABLE outbox (
         id TEXT NOT NULL, row INTEGER NOT NULL, target TEXT NOT NULL, stream TEXT NOT NULL, number INTEGER NOT NULL,
-        guarantee INTEGER NOT NULL, message BLOB NOT NULL, PRIMARY KEY (id, row)) WITHOUT ROWID""",
+        guarantee INTEGER NOT NULL, message BLOB NOT NULL, trace BLOB, PRIMARY KEY (id, row)) WITHOUT ROWID""",
 )
 OF_ONE = ("events", "cursors", "replies", "outbox")
 
@@ -38,6 +38,10 @@ def prepare(connection: sqlite3.Connection, path: str) -> None:
     (mark,) = connection.execute("PRAGMA application_id").fetchone()
     (layout,) = connection.execute("PRAGMA user_version").fetchone()
     if mark == APPLICATION_ID:
+        if layout == 1:  # from before messages carried traces
+            connection.execute("ALTER TABLE outbox ADD COLUMN trace BLOB")
+            connection.execute(f"PRAGMA user_version={LAYOUT}")
+            return
         if layout != LAYOUT:
             raise ConfigError(
                 f"persistence {path!r} has layout {layout}, this version knows {LAYOUT}: use the version of "
@@ -96,7 +100,7 @@ def peek(connection: sqlite3.Connection, actor_id: str) -> Restored | None:
         ],
         outbox=[
             Told(*each)  # type: ignore[arg-type]
-            for each in rows("row, target, stream, number, guarantee, message", "outbox", "row")
+            for each in rows("row, target, stream, number, guarantee, message, trace", "outbox", "row")
         ],
     )
 
@@ -151,7 +155,7 @@ def _add(connection: sqlite3.Connection, commit: Commit) -> None:
         )
     if commit.told:
         many(
-            "INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO outbox VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [(actor_id, *each) for each in commit.told],
         )
 

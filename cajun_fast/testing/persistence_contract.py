@@ -46,7 +46,7 @@ class PersistenceContract:
             "events": [(1, b"e1"), (2, b"e2")],
             "cursors": {"n#1": 7, "m#2": 1},
             "replies": [Reply("n#1", 6, True, b"six"), Reply("n#1", 7, False, b"seven")],
-            "told": [Told(1, "x", "@a#1", 1, 2, b"hello"), Told(2, "y", "@a#1", 1, 0, b"")],
+            "told": [Told(1, "x", "@a#1", 1, 2, b"hello"), Told(2, "y", "@a#1", 1, 0, b"", b"trace")],
         }
         await done(store, commit(0, **whole))
         again = await store.restore("a", SECOND, "b2")

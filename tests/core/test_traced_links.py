@@ -26,6 +26,10 @@ class Span:
     def __init__(self, context: bytes) -> None:
         self.context = context
         self.ends: list[Any] = []
+        self.numbers: list[tuple[int, int]] = []
+
+    def numbered(self, stream: int, sequence: int) -> None:
+        self.numbers.append((stream, sequence))
 
     def end(self, error: Any) -> None:
         self.ends.append(error)

@@ -22,6 +22,7 @@ SAYS = {
     "rate_limiter": ["beau: 1", "of 40 at once were served", "after a rest: served"],
     "hello_two_nodes": ["Hello, Barbara! You are number 3, and this is node-1."],
     "work_queue": ["60 jobs done, [20, 20, 20] by each worker"],
+    "tracing": ["gumbo: it is served", "    handle kitchen", "        handle pantry", "        handle board"],
     "request_reply": ["apple: 30", "mango: 105", "no price for", "within 0.05 s", "'stock'"],
 }
 

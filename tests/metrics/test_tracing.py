@@ -3,79 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from types import MappingProxyType
 from typing import Any
 
 import pytest
 from opentelemetry import trace as api
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import NonRecordingSpan, SpanContext, StatusCode, TraceFlags
 from opentelemetry.trace.span import TraceState
 
 import cajun_fast as cf
 from cajun_fast.metrics.tracing import OtelTracer, bytes_of, context_of, trace
-from tests.metrics.conftest import Member, until
-
-
-class Traced:
-    """A provider with its exporter."""
-
-    def __init__(self) -> None:
-        self.exporter = InMemorySpanExporter()
-        self.provider = TracerProvider()
-        self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.tracer = self.provider.get_tracer("test")
-
-    def spans(self, name: str) -> list[ReadableSpan]:
-        return [span for span in self.exporter.get_finished_spans() if span.name == name]
-
-    async def one(self, name: str) -> ReadableSpan:
-        await until(lambda: self.spans(name))
-        await until(lambda: self.spans(name))
-        (span,) = self.spans(name)
-        return span
-
-
-@pytest.fixture
-def traced() -> Iterator[Traced]:
-    made = Traced()
-    yield made
-    made.provider.shutdown()
-
-
-@pytest.fixture
-def node(member: Member, traced: Traced) -> Any:
-    async def make(name: str, settings: Mapping[str, Any] = MappingProxyType({}), /) -> Any:
-        system = await member(name, settings)
-        trace(traced.provider, system)
-        return system
-
-    return make
+from tests.metrics.conftest import Traced, is_child, said, until
 
 
 @pytest.fixture
 async def stack() -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as made:
         yield made
-
-
-def is_child(child: ReadableSpan, parent: ReadableSpan) -> bool:
-    assert child.context is not None
-    assert parent.context is not None
-    return (
-        child.parent is not None
-        and child.parent.span_id == parent.context.span_id
-        and child.context.trace_id == parent.context.trace_id
-    )
-
-
-def said(span: ReadableSpan, name: str) -> Any:
-    return (span.attributes or {}).get(name)
 
 
 class Last(cf.Actor):
@@ -318,8 +265,8 @@ def test_a_context_travels_whole() -> None:
     assert len(bytes_of(SpanContext(1, 2, False, TraceFlags(1), long))) == 25
 
 
-def test_the_quick_look_is_had_with_this_opentelemetry(traced: Traced) -> None:
-    tracer = OtelTracer(traced.tracer, "a")
+async def test_the_quick_look_is_had_with_this_opentelemetry(node: Any, traced: Traced) -> None:
+    tracer = OtelTracer(traced.tracer, (await node("a"))._node.exchange, lambda: 1)
     asked = []
     tracer.is_sampled = lambda: asked.append(1) or OtelTracer.is_sampled(tracer)  # type: ignore[method-assign]
     for _ in range(3):

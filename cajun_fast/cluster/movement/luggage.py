@@ -31,21 +31,23 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A timer: due in ``left`` seconds, then every ``interval``."""
+    """A timer: due in ``left`` seconds, then every ``interval``. ``trace`` as in a Letter."""
 
     message: bytes
     left: float
     interval: float | None = None
+    trace: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Postponed:
-    """A delayed tell of the actor to ``target``, due in ``left`` seconds."""
+    """A delayed tell of the actor to ``target``, due in ``left`` seconds. ``trace`` as in a Letter."""
 
     target: str
     message: bytes
     guarantee: int
     left: float
+    trace: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +81,10 @@ def _piece(piece: Piece) -> dict[str, Any]:
         "mail": [
             [each.message, each.sender, each.tag, each.asker, each.left, each.trace] for each in piece.letters
         ],
-        "timers": [[each.message, each.left, each.interval] for each in piece.alarms],
-        "delayed": [[each.target, each.message, each.guarantee, each.left] for each in piece.postponed],
+        "timers": [[each.message, each.left, each.interval, each.trace] for each in piece.alarms],
+        "delayed": [
+            [each.target, each.message, each.guarantee, each.left, each.trace] for each in piece.postponed
+        ],
         "extras": piece.extras,
     }
 
@@ -100,7 +104,7 @@ def _restored(tree: dict[str, Any]) -> Piece:
         arguments=bytes(tree["args"]),
         state=tree["state"],
         letters=tuple(Letter(*each[:6]) for each in tree["mail"]),
-        alarms=tuple(Alarm(*each[:3]) for each in tree["timers"]),
-        postponed=tuple(Postponed(*each[:4]) for each in tree["delayed"]),
+        alarms=tuple(Alarm(*each[:4]) for each in tree["timers"]),
+        postponed=tuple(Postponed(*each[:5]) for each in tree["delayed"]),
         extras=dict(tree.get("extras", {})),
     )

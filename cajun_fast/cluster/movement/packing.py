@@ -18,8 +18,8 @@ from cajun_fast.actors.registry import type_of
 from cajun_fast.cluster.movement.luggage import Alarm, Letter, Piece, Postponed
 from cajun_fast.errors import CajunError, SerializationError
 
-#: Delayed tells by the id of their sender: target, message, guarantee, loop time.
-Parked = dict[str, list[tuple[str, Any, int, float]]]
+#: Delayed tells by the id of their sender: target, message, guarantee, loop time, trace.
+Parked = dict[str, list[tuple[str, Any, int, float, bytes | None]]]
 
 
 class Companion(Protocol):
@@ -77,15 +77,20 @@ class Packer:
                     self._encode(timer.message, cell, "the message of a timer"),
                     timer.remaining,
                     timer.interval,
+                    timer.trace,
                 )
                 for timer in cell.timers or ()
                 if timer.active
             ),
             postponed=tuple(
                 Postponed(
-                    target, self._encode(message, cell, "a delayed tell"), guarantee, max(0.0, at - now)
+                    target,
+                    self._encode(message, cell, "a delayed tell"),
+                    guarantee,
+                    max(0.0, at - now),
+                    trace,
                 )
-                for target, message, guarantee, at in parked.get(cell.id, ())
+                for target, message, guarantee, at, trace in parked.get(cell.id, ())
             ),
             extras=extras,
         )
@@ -185,8 +190,10 @@ class Unpacker:
     def set_timers(self, cell: Cell, piece: Piece) -> None:
         """Those that came along, and delayed tells; once ``pre_start`` is done."""
         decode = self._exchange.decode
-        alarms = [(decode(each.message), each.left, each.interval) for each in piece.alarms]
+        alarms = [(decode(each.message), each.left, each.interval, each.trace) for each in piece.alarms]
         set_timers(self._exchange.loop, cell, alarms)
         for each in piece.postponed:
             target = self._exchange.pid(each.target)
-            self._exchange.tell_later(target, decode(each.message), each.left, each.guarantee, cell.pid)
+            self._exchange.tell_later(
+                target, decode(each.message), each.left, each.guarantee, cell.pid, each.trace
+            )

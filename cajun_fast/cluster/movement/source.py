@@ -288,9 +288,9 @@ class HandOff:
     async def _go_on(self) -> None:
         world = self._world
         for cell in self._cells:
-            for target, message, guarantee, at in self._parked.pop(cell.id, ()):
-                left = max(0.0, at - world.exchange.loop.time())
-                world.exchange.tell_later(world.exchange.pid(target), message, left, guarantee, cell.pid)
+            for target, message, guarantee, at, trace in self._parked.pop(cell.id, ()):
+                left, pid = max(0.0, at - world.exchange.loop.time()), world.exchange.pid(target)
+                world.exchange.tell_later(pid, message, left, guarantee, cell.pid, trace)
         moving.go_on(self._cells, thaw=world.may_own())
         await world.goes_on(self._standing)
 

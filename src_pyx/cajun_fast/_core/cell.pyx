@@ -14,7 +14,7 @@ from cajun_fast._core.instruments cimport Mark
 from cajun_fast._core.mail cimport Mail, Volatile
 from cajun_fast._core.lane cimport swap_running
 from cajun_fast._core.mailbox cimport ring_init, steal
-from cajun_fast._core.ports cimport DROPPED, DURABLE, EXPIRED, MOVING, NOT_HERE, TAKEN, TELL
+from cajun_fast._core.ports cimport DROPPED, DURABLE, EXPIRED, MOVING, NOT_HERE, TAKEN
 
 from cajun_fast._core import lane as _lane
 from cajun_fast.errors import ActorNotFoundError, CajunError
@@ -469,11 +469,11 @@ cdef class Cell(Intake):
             context.cell = self
         return context
 
-    def tell_self(self, message):
+    def tell_self(self, message, trace=None):
         """Put ``message`` on this actor's own way in; without room there it becomes a dead letter."""
         cdef Exchange exchange = self.dispatcher.exchange
         try:
-            self.pid.lane.submit(TELL, message, exchange.guarantee, None, 0, None, 0, None, False)
+            exchange.pass_on(self.pid, message, exchange.guarantee, None, None, trace)
         except CajunError as error:
             exchange.dead_letters.record(self.id, message, type(error).__name__, None)
 

@@ -124,7 +124,7 @@ cdef class Way(Carrier):
             self.push(stream)
         return TAKEN
 
-    def put(self, str name, uint64_t number, int guarantee, bytes message, outbox):
+    def put(self, str name, uint64_t number, int guarantee, bytes message, trace, outbox):
         """A message of an outbox: already numbered and committed by its sender."""
         cdef Stream stream = self.streams.get(name)
         cdef Entry entry
@@ -144,6 +144,7 @@ cdef class Way(Carrier):
         entry.message = message
         entry.encoded = True
         entry.size = len(message)
+        entry.trace = trace
         entry.sender = self.lane.exchange.pid(outbox.id)
         self.keep(stream, entry)
         if self.inbox is None and self.carrier is None:
@@ -357,6 +358,8 @@ cdef class Way(Carrier):
             told = True
         if not told:
             self.lane.exchange.dead_letters.record(self.lane.target, entry.message, type(error).__name__, entry.sender)
+            if entry.trace is not None and self.lane.exchange.tracer is not None:
+                (<object>self.lane.exchange.tracer).lost(entry.trace, self.lane.target, error)
         entry.message = entry.origin = entry.waiter = None
         return 0
 

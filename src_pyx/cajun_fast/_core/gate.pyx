@@ -78,11 +78,12 @@ cdef class DurableGate(Gate):
         self.replay = list(events)
 
     def load_outbox(self, rows):
-        """What earlier lives have told and nobody has acknowledged: (row, target, stream, number, guarantee, bytes)."""
-        for row, target, stream, number, guarantee, message in rows:
+        """What earlier lives have told and nobody has acknowledged: (row, target, stream, number, guarantee, bytes,
+        trace)."""
+        for row, target, stream, number, guarantee, message, trace in rows:
             self.row = max(self.row, <uint64_t>row)
             self.rows[target, stream, number] = row
-            self.ways.way_to(target).put(stream, number, guarantee, message, self)
+            self.ways.way_to(target).put(stream, number, guarantee, message, trace, self)
 
     def restore(self, instance):
         """Give a fresh instance the state of the checkpoint."""
@@ -345,7 +346,8 @@ cdef class DurableGate(Gate):
         payload = self.encode(message)
         if self.current.told is None:
             self.current.told = []
-        self.current.told.append(((<Lane>lane).target, guarantee, payload))
+        trace, self.ways.exchange.trace = self.ways.exchange.trace, None
+        self.current.told.append(((<Lane>lane).target, guarantee, payload, trace))
         return True
 
     # ---- The commit --------------------------------------------------------------------------------------------------
@@ -414,11 +416,11 @@ cdef class DurableGate(Gate):
         for each in self.batch:
             mail = <Mail>each
             for index in range(len(mail.told or ())):
-                target, guarantee, payload = mail.told[index]
+                target, guarantee, payload, trace = mail.told[index]
                 number = self.told.get(target, 0) + 1
                 self.told[target] = number
                 self.row += 1
-                rows.append((self.row, target, self.name, number, guarantee, payload))
+                rows.append((self.row, target, self.name, number, guarantee, payload, trace))
         return rows
 
     def settle(self, bint committed, told=()):
@@ -429,9 +431,9 @@ cdef class DurableGate(Gate):
             return
         for mail in batch or ():
             self.commit_mail(<Mail>mail)
-        for row, target, stream, number, guarantee, payload in told:
+        for row, target, stream, number, guarantee, payload, trace in told:
             self.rows[target, stream, number] = row
-            self.ways.way_to(target).put(stream, number, guarantee, payload, self)
+            self.ways.way_to(target).put(stream, number, guarantee, payload, trace, self)
         self.announce()
         if self.done and not self.queued:
             self.queued = True

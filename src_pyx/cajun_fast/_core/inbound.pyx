@@ -194,6 +194,7 @@ cdef class Inbound:
 
     cdef int note_arrival(self, Mark mark, Record *record) except -1:
         mark.node = self.replies.node
+        mark.life = self.link.incarnation or 0
         mark.stream = self.stream
         mark.sequence = self.frame_seq
         return self.exchange.flight.note(

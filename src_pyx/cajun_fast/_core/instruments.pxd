@@ -66,6 +66,7 @@ cdef class Mark:
     cdef readonly int64_t begun         # ns: its handler; 0 before
     cdef readonly uint32_t weight       # messages that it stands for
     cdef readonly str node              # who numbered it; None: it came by no link
+    cdef readonly uint64_t life         # of that node: its incarnation
     cdef readonly uint64_t stream, sequence
     cdef readonly bytes trace           # W3C trace context, 25 bytes, or None
     cdef public object span             # the tracer's own

@@ -122,6 +122,8 @@ cdef class Lane:
     cdef int leave(self) except -1
     cdef int await_room(self) except -1
     cdef int end(self, Waiting item, object error) except -1
+    cdef uint64_t last_number(self) except? 0
+    cdef int tell_number(self, object span, uint64_t before) except -1
     cdef int begin_wait(self) except -1
     cdef int end_wait(self) except -1
     cdef int wake_listeners(self) except -1

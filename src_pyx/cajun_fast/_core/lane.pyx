@@ -191,39 +191,77 @@ cdef class Exchange:
         return count
 
     def take_delayed(self, Pid sender not None):
-        """Take the delayed tells of ``sender`` out: a list of (target, message, guarantee, loop time at which it goes)."""
+        """Take the delayed tells of ``sender`` out: a list of (target, message, guarantee, loop time at which it goes,
+        trace or None)."""
         mine = [item for item in self._timers
                 if (<Delayed>item).sender is not None and (<Delayed>item).sender.lane is sender.lane]
         for item in mine:
             (<Delayed>item).cancel()
         return [((<Delayed>item).pid.id, (<Delayed>item).message, (<Delayed>item).guarantee,
-                 (<Delayed>item).timer.when()) for item in mine]
+                 (<Delayed>item).timer.when(), (<Delayed>item).trace) for item in mine]
 
-    def tell_now(self, Pid pid, message, int guarantee, Pid sender=None):
+    def tell_now(self, Pid pid, message, int guarantee, Pid sender=None, trace=None):
         """Tell from the loop what another thread handed over, or what has waited for its time; nobody is there to raise
         for."""
         try:
-            if self.tracer is not None and self.tracer.sampled():
+            if trace is not None:
+                self.pass_on(pid, message, guarantee, sender, None, trace)
+            elif self.tracer is not None and self.tracer.sampled():
                 traced(pid, "tell", message, guarantee, sender, 0, None, 0, None)
             else:
                 pid.lane.submit(TELL, message, guarantee, sender, 0, None, 0, None, False)
         except CajunError as error:
             self.dead_letters.record(pid.id, message, type(error).__name__, sender)
 
-    def pass_on(self, Pid pid, message, int guarantee, Pid sender=None, waiter=None):
-        """Tell for somebody else: ``sender`` is who sent it, ``waiter`` a future that is done as with ``send``.
+    def pass_on(self, Pid pid, message, int guarantee, Pid sender=None, waiter=None, trace=None):
+        """Tell for somebody else: ``sender`` is who sent it, ``waiter`` a future that is done as with ``send``, ``trace``
+        what its span said.
 
         Raises what ``Pid.tell`` raises."""
         self.check()
-        pid.lane.submit(TELL, message, guarantee, sender, 0, None, 0, waiter, False)
+        before, self.trace = self.trace, trace
+        try:
+            pid.lane.submit(TELL, message, guarantee, sender, 0, None, 0, waiter, False)
+        finally:
+            self.trace = before
 
-    def tell_later(self, Pid pid, message, double delay, int guarantee, Pid sender):
+    def ask_on(self, Pid pid, message, double timeout, trace):
+        """``pid.ask`` of an actor of this package, for a message whose span said ``trace``; None: it is not traced."""
+        before, self.trace = self.trace, trace
+        try:
+            return pid.ask(message, timeout=timeout)
+        finally:
+            self.trace = before
+
+    def span(self, str what, str target, Pid sender=None):
+        """The span of something that is sent now by other ways than a Pid's, with `context` and `end(error)`; None where
+        it is not traced."""
+        if self.tracer is None or not self.tracer.sampled():
+            return None
+        return (<object>self.tracer).send(what, target, None if sender is None else sender.lane.target)
+
+    def begin_trace(self, str what, str target, Pid sender=None):
+        """What travels with a message that is sent now and goes later: the span of sending it is over. Or None."""
+        span = self.span(what, target, sender)
+        if span is None:
+            return None
+        span.end(None)
+        return span.context
+
+    def current_trace(self):
+        """What travels with a message that belongs to the current span and has none of its own, or None."""
+        if self.tracer is None or not self.tracer.sampled():
+            return None
+        return (<object>self.tracer).current()
+
+    def tell_later(self, Pid pid, message, double delay, int guarantee, Pid sender, trace=None):
         """Tell after ``delay`` seconds; the returned handle has ``cancel()``."""
         cdef Delayed delayed = Delayed.__new__(Delayed)
         delayed.pid = pid
         delayed.message = message
         delayed.guarantee = guarantee
         delayed.sender = sender
+        delayed.trace = trace
         delayed.timer = self.loop.call_later(delay, delayed.fire)
         self._timers.add(delayed)
         return delayed
@@ -236,6 +274,7 @@ cdef class Delayed:
     cdef int guarantee
     cdef Pid sender
     cdef object timer
+    cdef object trace
 
     def cancel(self):
         """Let it be: it will not be sent. After its time this does nothing."""
@@ -246,7 +285,7 @@ cdef class Delayed:
         """Its time has come."""
         cdef Exchange exchange = self.pid.lane.exchange
         exchange._timers.discard(self)
-        exchange.tell_now(self.pid, self.message, self.guarantee, self.sender)
+        exchange.tell_now(self.pid, self.message, self.guarantee, self.sender, self.trace)
 
 
 cdef class Waiting:
@@ -389,6 +428,17 @@ cdef class Lane:
             item.route = None
         elif error is not None and not told and self.exchange.tracer is not None:
             (<object>self.exchange.tracer).lost(item.trace, self.target, error)
+        return 0
+
+    cdef uint64_t last_number(self) except? 0:
+        """Of the last message that went out over a link; 0: none."""
+        return 0 if self.carrier is None else (<object>self.carrier).last_of(self)
+
+    cdef int tell_number(self, object span, uint64_t before) except -1:
+        """Say which number a traced message has got: whoever has looked ``before`` it went sees another one now."""
+        cdef uint64_t number = self.last_number()
+        if number != before and number:
+            span.numbered((<object>self.carrier).stream, number)
         return 0
 
     cdef bint is_full(self) noexcept:
@@ -598,8 +648,11 @@ cdef class Lane:
     cdef int flush_waiting(self) except -1:
         cdef Waiting item
         cdef int verdict
+        cdef uint64_t last = 0
         while self.waiting:
             item = self.waiting[0]
+            if item.route is not None:
+                last = self.last_number()
             verdict = self.flush_one(item)
             if self.waiting is None:        # emptied underneath, by a stop
                 return 0
@@ -610,6 +663,7 @@ cdef class Lane:
             self.waiting.popleft()
             self.count_bytes(item, -1)
             if item.route is not None:
+                self.tell_number(item.route, last)
                 self.end_route(item, None, True)
         self.end_wait()
         self.wake_listeners()
@@ -723,9 +777,12 @@ cdef object traced(Pid pid, str what, object message, int guarantee, Pid sender,
     """``submit`` of a message that is traced: within a span of its own, which ends here or with the waiter."""
     cdef Lane lane = pid.lane
     cdef Exchange exchange = lane.exchange
+    cdef uint64_t last = 0
     before = exchange.trace
     span = (<object>exchange.tracer).send(what, lane.target, None if sender is None else sender.lane.target)
-    exchange.trace = None if span is None else span.context
+    if span is not None:        # else what stands there is of whoever passes a message on
+        exchange.trace = span.context
+        last = lane.last_number()
     try:
         if (exchange.gates is not None and sender is not None and tag == 0 and what != "forward"
                 and held(exchange, sender, lane, message, guarantee)):
@@ -743,6 +800,7 @@ cdef object traced(Pid pid, str what, object message, int guarantee, Pid sender,
         exchange.trace = before
     if span is None:
         return None
+    lane.tell_number(span, last)
     if waiter is None:
         span.end(None)
     else:
@@ -784,7 +842,9 @@ cdef class Pid:
         if delay is not None:
             if not delay >= 0:
                 raise ValueError(f"a delay is a number of seconds, 0 or more: got {delay!r}")
-            return exchange.tell_later(self, message, delay, number, running_actor(exchange))
+            later = running_actor(exchange)
+            return exchange.tell_later(self, message, delay, number, later,
+                                       exchange.begin_trace("tell", lane.target, later))
         cdef Pid sender = running_actor(exchange)
         if exchange.tracer is not None and exchange.tracer.sampled():
             return traced(self, "tell", message, number, sender, 0, None, deadline_of(exchange, deadline), None)

@@ -40,7 +40,7 @@ cdef class Mail(Replies):
     cdef bint changed           # its handler changed the state or told somebody something
     cdef readonly object answered       # None, or (True, encoded value) or (False, encoded error)
     cdef object value           # the same, for now: what goes out in this life of the owner
-    cdef readonly list told     # what its handler has told: (target, guarantee, bytes); None for nothing
+    cdef readonly list told     # what its handler has told: (target, guarantee, bytes, trace); None for nothing
     cdef object trace           # bytes of a frame's TRACE option, or None
     cdef object failure         # its handler ended well and its state cannot be kept: the answer is this error
 

@@ -389,8 +389,8 @@ cdef class Outbound(Carrier):
             self.timed_at = self.exchange.clock()
         return 0
 
-    def last_of(self, Lane lane not None):
-        """The number of the last message that ``lane`` sent this way; 0: none that is known."""
+    def last_of(self, lane):
+        """As Carrier."""
         number = self.names.numbers.get(lane)
         return 0 if number is None else self.names.states[<Py_ssize_t>number].last
 

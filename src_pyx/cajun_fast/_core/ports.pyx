@@ -94,6 +94,10 @@ cdef class Carrier:
         """Whether a message of ``lane`` would be taken now."""
         return self.has_room()
 
+    def last_of(self, lane):
+        """The number of the last message that ``lane`` sent this way; 0: none that is known."""
+        return 0
+
     cpdef bint hold(self, object lane):
         """Whether messages of ``lane`` are on their way; then it is told when they have their verdicts."""
         return False
