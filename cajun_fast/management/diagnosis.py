@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import importlib.util
+import re
 import resource
 import socket
 import sys
@@ -31,6 +32,9 @@ SOON = 14 * 86_400
 CLOCKS_APART = 2.0
 #: Seconds that a store may take for one read before leases suffer.
 SLOW_STORE = 0.25
+#: The first etcd of 3.5 without the faults that lose data.
+SOUND_ETCD = (3, 5, 6)
+UPGRADE_ETCD = "upgrade its members one by one to 3.5.6 or later"
 #: Open files: each link and each connection is one.
 FILES = 4096
 
@@ -149,6 +153,7 @@ async def check_store(client: ClusterConfig, findings: Findings) -> bool:
     try:
         await store.connect()
         took = [await timed(store.ping) for _ in range(5)]
+        check_server(await store.server_version(), findings)
     except CajunError as error:
         findings.bad("store", str(error), "start it, or correct --store")
         return False
@@ -164,6 +169,19 @@ async def check_store(client: ClusterConfig, findings: Findings) -> bool:
     else:
         findings.ok("store", f"it answers within {slowest * 1e3:.1f} ms")
     return True
+
+
+def check_server(version: str | None, findings: Findings) -> None:
+    """Of etcd: whether it keeps what it is told to keep."""
+    if version is None:
+        return
+    numbers = tuple(int(each) for each in re.findall(r"\d+", version)[:3])
+    if (3, 5) <= numbers < SOUND_ETCD:
+        findings.bad("etcd", f"version {version} can corrupt its data under load", UPGRADE_ETCD)
+    elif numbers < (3, 5):
+        findings.hint("etcd", f"version {version} is old and gets no more corrections", UPGRADE_ETCD)
+    else:
+        findings.ok("etcd", f"version {version}")
 
 
 async def timed(call: Callable[[], Awaitable[Any]]) -> float:

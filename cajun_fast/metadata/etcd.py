@@ -24,7 +24,7 @@ from cajun_fast.metadata.etcd_coding import entry_of, range_of
 from cajun_fast.metadata.etcd_lease import KeepAlive
 from cajun_fast.metadata.etcd_url import Endpoints, endpoints_of
 from cajun_fast.metadata.etcd_watch import EtcdWatch
-from cajun_fast.metadata.etcd_wire import GRANT, RANGE, REVOKE, Call, Unclear, Wire
+from cajun_fast.metadata.etcd_wire import GRANT, RANGE, REVOKE, STATUS, Call, Unclear, Wire
 from cajun_fast.metadata.etcd_write import Writer
 from cajun_fast.metadata.options import StoreOptions
 from cajun_fast.metadata.store import Compare, Delete, Entry, Outcome, Page, Put, Watch
@@ -124,6 +124,10 @@ class EtcdMetadataStore(BaseStore):
                 f"etcd {self.url} did not serve a linearizable read within {timeout} s: it is down, cut off, "
                 "or has no majority: etcdctl endpoint status --cluster"
             ) from exc
+
+    async def server_version(self) -> str | None:
+        wire, _ = await self._ready()
+        return str((await self._call(wire, STATUS, wire.types.StatusRequest())).version)
 
     async def get(self, key: str) -> Entry | None:
         raw = check_key(key)

@@ -50,6 +50,7 @@ GRANT = Call("/etcdserverpb.Lease/LeaseGrant", "LeaseGrantRequest", "LeaseGrantR
 REVOKE = Call("/etcdserverpb.Lease/LeaseRevoke", "LeaseRevokeRequest", "LeaseRevokeResponse")
 LOGIN = Call("/etcdserverpb.Auth/Authenticate", "AuthenticateRequest", "AuthenticateResponse")
 KEEPALIVE = Call("/etcdserverpb.Lease/LeaseKeepAlive", "LeaseKeepAliveRequest", "LeaseKeepAliveResponse")
+STATUS = Call("/etcdserverpb.Maintenance/Status", "StatusRequest", "StatusResponse")
 WATCH = Call("/etcdserverpb.Watch/Watch", "WatchRequest", "WatchResponse")
 
 

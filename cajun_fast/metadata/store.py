@@ -175,6 +175,10 @@ class MetadataStore(ABC):
     async def ping(self, timeout: float = 1.0) -> None:
         """Return if the store can serve a linearizable read within ``timeout`` seconds, raise otherwise."""
 
+    async def server_version(self) -> str | None:
+        """Of the server that answers; None where there is none."""
+        return None
+
     @abstractmethod
     async def get(self, key: str) -> Entry | None: ...
 

@@ -30,6 +30,7 @@ from cajun_fast.metadata.etcd_proto import messages
 from cajun_fast.metadata.etcd_url import endpoints_of
 from cajun_fast.metadata.options import StoreOptions
 from cajun_fast.testing.etcd import EtcdCluster, free_ports
+from tests.metadata.conftest import version
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -297,3 +298,9 @@ async def test_it_runs_on_the_standard_loop(etcd_server: EtcdCluster) -> None:
         await store.put("loop/a", b"1")
         assert (await asyncio.wait_for(anext(aiter(watch)), 10))[0].entry.value == b"1"
         await (await store.lease(5.0)).refresh()
+
+
+@pytest.mark.etcd
+async def test_the_servers_version_is_known(etcd_server: EtcdCluster) -> None:
+    async with opened(etcd_server.url) as store:
+        assert f"etcd Version: {await store.server_version()}" == version(etcd_server.binary)
