@@ -21,6 +21,8 @@ logger = logging.getLogger("cajun_fast.actors")
 
 #: Why an actor ended.
 STOPPED, FAILED, NODE_LOST, NOT_FOUND = "stopped", "failed", "node-lost", "not-found"
+#: Why a copy ended of an actor that goes on: elsewhere, or with its next message. No watcher is told.
+MOVED, PASSIVATED = "moved", "passivated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ class Terminated:
 class RemoteDeaths(Protocol):
     """Watches over actors of other nodes. Must not raise or wait."""
 
-    def begin(self, target: str) -> None:
-        """Somebody here watches it, and it is not here."""
+    def begin(self, target: str, here: bool) -> None:
+        """Somebody here watches it from now on; ``here``: it is on this node."""
         ...
 
     def end(self, target: str) -> None:
@@ -73,12 +75,12 @@ class Deaths:
             return
         watchers[watcher.id] = watcher
         self._targets.setdefault(watcher.id, set()).add(target)
-        if target in self._here:
-            return
+        here = target in self._here
         if self.remote is None:
-            self.terminated(target, NOT_FOUND)
+            if not here:
+                self.terminated(target, NOT_FOUND)
         elif first:
-            self.remote.begin(target)
+            self.remote.begin(target, here)
 
     def unwatch(self, watcher: Pid, target: str) -> None:
         """See ``Context.unwatch``."""

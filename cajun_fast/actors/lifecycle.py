@@ -19,7 +19,7 @@ from cajun_fast._core.lane import Exchange
 from cajun_fast._core.turns import Dispatcher
 from cajun_fast.actors.actor import Actor
 from cajun_fast.actors.dead_letters import Throttle
-from cajun_fast.actors.deaths import FAILED, STOPPED, Deaths
+from cajun_fast.actors.deaths import FAILED, MOVED, STOPPED, Deaths
 from cajun_fast.actors.groups import Groups
 from cajun_fast.actors.ids import IdStrategy, check_id, random_ids
 from cajun_fast.actors.ports import Durability
@@ -35,8 +35,6 @@ from cajun_fast.pid import Pid
 from cajun_fast.ports import Ports
 
 logger = logging.getLogger("cajun_fast.actors")
-#: Why a copy has ended that lives on elsewhere.
-MOVED = "moved"
 GRACE = 1.0  # seconds that a cancelled handler has for its clean-up
 STOPS_A_TURN = 200  # actors that begin to stop in one turn of the loop, when all of them stop
 
@@ -58,7 +56,7 @@ class Keeper:
         self._clock = ports.clock
         self._ids: IdStrategy = settings.ids or random_ids(ports.random)
         self._children_made = 0
-        self._failed: set[str] = set()
+        self._why: dict[str, str] = {}
         #: Told of each actor that is gone, and why: nobody, unless actors watch or subscribe.
         self.on_end: list[Callable[[str, str], None]] = []
         #: Which of the children that came along with a moved actor it means when it spawns one; see ``moving``.
@@ -202,8 +200,7 @@ class Keeper:
         if failed is not None and cell.state == "starting":
             failed(None if task.cancelled() else task.exception())
         else:
-            self._failed.add(cell.id)
-            self.stop(cell, said_goodbye=True)
+            self.stop(cell, said_goodbye=True, why=FAILED)
 
     async def started(self, cell: Cell, task: asyncio.Task[None]) -> None:
         """Wait for the start; where it fails, until nothing of it is left."""
@@ -283,8 +280,7 @@ class Keeper:
                 return
             if self._apply(parent, directive, error, message):
                 parent.recover_from(error, message)
-        self._failed.add(cell.id)
-        self.stop(cell)
+        self.stop(cell, why=FAILED)
 
     async def recover(self, cell: Cell, error: BaseException, message: Any) -> None:
         """Restart: runs in the pump of the cell, which goes on with the mailbox afterwards."""
@@ -347,10 +343,16 @@ class Keeper:
 
     # ---- Stop ----------------------------------------------------------------------------------------------
 
-    def stop(self, cell: Cell, *, said_goodbye: bool = False) -> asyncio.Task[None] | None:
-        """Begin to stop it, children first; the task that does so, or None where it has been done."""
+    def stop(
+        self, cell: Cell, *, said_goodbye: bool = False, why: str = STOPPED
+    ) -> asyncio.Task[None] | None:
+        """Begin to stop it, children first; the task that does so, or None where it has been done. ``why`` is told to
+        ``on_end``; the first to stop it says so.
+        """
         if cell.id in self._ending or cell.state == "stopped":
             return self._ending.get(cell.id)
+        if why != STOPPED:
+            self._why[cell.id] = why
         self.cells.leave(cell)
         resting = cell.is_resting
         cell.stop_taking()
@@ -452,8 +454,7 @@ class Keeper:
         self._ending.pop(cell.id, None)
         if cell.parent is not None and cell.parent.children:
             cell.parent.children.pop(cell.id, None)
-        reason = FAILED if cell.id in self._failed else STOPPED
-        self._failed.discard(cell.id)
+        reason = self._why.pop(cell.id, STOPPED)
         for on_end in self.on_end:
             on_end(cell.id, reason)
         self._exchange.router.actor_stopped(cell.id)

@@ -17,7 +17,7 @@ from cajun_fast._core.lane import Exchange, running
 from cajun_fast._core.mail import Volatile
 from cajun_fast._core.turns import Dispatcher
 from cajun_fast.actors.dead_letters import DeadLetters
-from cajun_fast.actors.deaths import Deaths
+from cajun_fast.actors.deaths import STOPPED, Deaths
 from cajun_fast.actors.groups import Group, Groups
 from cajun_fast.actors.lifecycle import Keeper, ancestors
 from cajun_fast.actors.ports import Durability, LocalRouter, Router
@@ -186,9 +186,9 @@ class ActorSystem:
         keeper.begin(cell, lambda error: failed(cell, error))
         return cell
 
-    def end(self, cell: Cell, *, said_goodbye: bool = False) -> asyncio.Task[None] | None:
+    def end(self, cell: Cell, *, said_goodbye: bool = False, why: str = STOPPED) -> asyncio.Task[None] | None:
         """Begin to stop it, children first; the task that does so, or None where it has been done."""
-        return self._running.stop(cell, said_goodbye=said_goodbye)
+        return self._running.stop(cell, said_goodbye=said_goodbye, why=why)
 
     def on_passivate(self, passivate: Callable[[Cell], bool]) -> None:
         """Who is asked when an actor calls ``context.passivate``; answers whether it is one of its own."""

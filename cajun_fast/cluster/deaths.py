@@ -6,7 +6,8 @@
 Laws: whoever ends while its record is this home's has ended; a copy that ends without one has moved or was lost, and
 the directory says which. An actor that moved with its state is watched on at its new home; one whose node was lost is
 told as "node-lost", although it may run again elsewhere. Questions are asked until they are answered; while the store
-is silent they wait. Messages between homes may come twice and do nothing then.
+is silent they wait. Messages between homes may come twice and do nothing then. Sharded actors have no record: what is
+asked and told of them goes to ``shards.watches``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from cajun_fast.cluster.directory import Standing
 from cajun_fast.cluster.hosting import Hosting, adopted_at
 from cajun_fast.cluster.locator import Locator
 from cajun_fast.cluster.members import Members
-from cajun_fast.cluster.records import Owner
+from cajun_fast.cluster.records import NodeRecord, Owner
+from cajun_fast.cluster.shards.ids import is_sharded
+from cajun_fast.cluster.shards.table import Place, ShardTable
+from cajun_fast.cluster.shards.watches import ShardWatches
 from cajun_fast.cluster.tasks import Backoff, Tasks
 from cajun_fast.errors import CajunError, ProtocolError
 from cajun_fast.guarantees import DeliveryGuarantee
@@ -61,8 +65,12 @@ class ClusterDeaths:
         deaths: Callable[[], Deaths],
         backoff: Callable[[], Backoff],
         on_first: Callable[[Callable[[str, str], None]], None],
+        table: ShardTable,
+        keeps: Callable[[Place], bool],
     ) -> None:
-        """``deaths``: this node's table; ``on_first``: has a function called for each actor that ends here."""
+        """``deaths``: this node's table; ``on_first``: has a function called for each actor that ends here; ``keeps``:
+        whether a shard is this node's and stays.
+        """
         self._exchange = exchange
         self._locator = locator
         self._members = members
@@ -75,16 +83,26 @@ class ClusterDeaths:
         self._following: dict[str, asyncio.Task[None] | None] = {}
         self._watched_by: dict[str, set[str]] | None = None
         self._tasks = Tasks("deaths")
+        self.shards = ShardWatches(
+            exchange, table, members, owner, keeps, deaths, backoff, on_first, self._ask, self._tell
+        )
 
     async def stop(self) -> None:
+        await self.shards.stop()
         await self._tasks.stop()
 
     # ---- the port: watchers of this node
 
-    def begin(self, target: str) -> None:
-        self._follow(target)
+    def begin(self, target: str, here: bool) -> None:
+        if is_sharded(target):
+            self.shards.begin(target)
+        elif not here:
+            self._follow(target)
 
     def end(self, target: str) -> None:
+        if is_sharded(target):
+            self.shards.end(target)
+            return
         home = self._homes.pop(target, None)
         following = self._following.pop(target, None)
         if following is not None:
@@ -93,6 +111,8 @@ class ClusterDeaths:
             self._tell(home.owner.node, {"op": "unwatch", "target": target})
 
     def ended_here(self, target: str, reason: str) -> bool:
+        if is_sharded(target):
+            return self.shards.ended_here(target, reason)
         if self._is_claimed(target):
             self._homes.pop(target, None)
             return True
@@ -102,6 +122,12 @@ class ClusterDeaths:
     def _is_claimed(self, target: str) -> bool:
         """Whether this node owns it, or its root: what ends without a claim has moved, or was lost."""
         return target in self._hosting.owned or target.partition("/")[0] in self._hosting.owned
+
+    def renew(self) -> None:
+        """This node is back under another incarnation: the homes have forgotten what the one before watched."""
+        self.shards.renew()
+        for target in list(self._homes):
+            self._follow(target, NODE_LOST)
 
     # ---- following one target
 
@@ -161,7 +187,8 @@ class ClusterDeaths:
             return NODE_LOST
         if owner == self._owner():
             return None if self._is_here(target) else reason
-        if not await self._ask(owner.node, target):
+        request = {"op": "watch", "target": target, "node": self._owner().node}
+        if not await self._ask(owner.node, request):
             return reason
         if not self._members.lives(owner):
             return NODE_LOST
@@ -172,14 +199,13 @@ class ClusterDeaths:
         inbox = self._exchange.inboxes.get(target)
         return inbox is not None or self._hosting.is_starting(target)
 
-    async def _ask(self, node: str, target: str) -> bool:
-        pid = self._exchange.pid(deaths_id(node))
-        return bool(
-            await pid.ask({"op": "watch", "target": target, "node": self._owner().node}, timeout=ASK_TIMEOUT)
-        )
+    async def _ask(self, node: str, request: dict[str, Any]) -> Any:
+        return await self._exchange.pid(deaths_id(node)).ask(request, timeout=ASK_TIMEOUT)
 
-    def node_left(self, owner: Owner) -> None:
+    def node_left(self, record: NodeRecord) -> None:
         """That life of a node is over: its actors are lost, unless they had moved before."""
+        owner = record.owner
+        self.shards.node_left(record)
         for target, home in list(self._homes.items()):
             if home.owner == owner:
                 self._follow(target, NODE_LOST)
@@ -202,6 +228,14 @@ class ClusterDeaths:
     def receive(self, message: Any, context: Any) -> Any:
         """One request or report."""
         match message:
+            case {
+                "op": "watch",
+                "target": str(target),
+                "node": str(node),
+                "inc": int(inc),
+                "again": bool(again),
+            }:
+                return self.shards.on_watch(target, node, inc, again)
             case {"op": "watch", "target": str(target), "node": str(node)}:
                 return self._on_watch(target, node)
             case {"op": "unwatch", "target": str(target), "node": str(node)}:
@@ -220,6 +254,9 @@ class ClusterDeaths:
         return True
 
     def _on_unwatch(self, target: str, node: str) -> None:
+        if is_sharded(target):
+            self.shards.on_unwatch(target, node)
+            return
         nodes = (self._watched_by or {}).get(target)
         if nodes is not None and self._watched_by is not None:
             nodes.discard(node)
@@ -235,6 +272,9 @@ class ClusterDeaths:
                 self._tell(node, report)
 
     def _on_ended(self, target: str, reason: str, claimed: bool) -> None:
+        if is_sharded(target):
+            self.shards.on_ended(target, reason)
+            return
         if not self._deaths().is_watched(target):
             return
         if claimed:

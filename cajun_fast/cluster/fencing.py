@@ -119,3 +119,4 @@ class Fencing:
         node.detector.watch_all()
         await node.membership.enter(node.record())
         node.groups.renew()
+        node.deaths.renew()

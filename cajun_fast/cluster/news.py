@@ -52,7 +52,7 @@ class News:
         node.failover.node_left(record.owner)
         node.detector.watch_all()
         node.sharding.allocator.node_left(record.owner)
-        node.deaths.node_left(record.owner)
+        node.deaths.node_left(record)
         node.mover.node_left(record.owner)
 
     def address_found(self, other: str) -> None:

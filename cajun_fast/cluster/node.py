@@ -252,6 +252,7 @@ class Node:
         actors, node = self.actors, self.owner.node
         self.deaths, self.groups = wiring.make_deaths(self), wiring.make_groups(self)
         actors.deaths.remote, actors.groups.remote = self.deaths, self.groups
+        self.sharding.watches = self.deaths.shards
         await actors.register_function(self.deaths.receive, deaths_id(node))
         await actors.register_function(self.groups.receive, groups_id(node))
 

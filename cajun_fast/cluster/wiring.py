@@ -285,6 +285,8 @@ def make_deaths(node: Node) -> ClusterDeaths:
         lambda: actors.deaths,
         node.backoff,
         actors.on_end,
+        node.sharding.table,
+        node.sharding.keeps,
     )
 
 

@@ -3,15 +3,16 @@
 Laws: in this order, and a failure at any step leaves exactly one owner. Close: nothing of the shard starts or takes
 anything, senders park. Quiet: its actors handle what they have. Settle: what they have sent is accepted, so that what
 they send from the other node cannot overtake it. Prepare: the other node says that it will have it, and is sent the
-states of volatile actors that can say them, which it holds inactive. Stop. Commit: one compare-and-set for each
-shard, (S, e) to (T, e + 1). Until the commit this node owns the shard and opens it again; after it the other one does.
+states of volatile actors that can say them, which it holds inactive, and who watches whom of them. Stop. Commit: one
+compare-and-set for each shard, (S, e) to (T, e + 1). Until the commit this node owns the shard and opens it again;
+after it the other one does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from cajun_fast.cluster.shards.ids import root_of
 from cajun_fast.cluster.shards.records import ShardRecord
 from cajun_fast.cluster.shards.region import Region
 from cajun_fast.cluster.shards.table import Place, ShardTable
+from cajun_fast.cluster.shards.watches import ShardWatches, Watchers
 from cajun_fast.cluster.tasks import Backoff
 from cajun_fast.errors import CajunError, MetadataStoreError
 from cajun_fast.metadata.keys import KeySpace
@@ -33,12 +35,12 @@ log = logging.getLogger("cajun_fast.cluster")
 BATCH = 50
 #: Seconds that what was sent may take to be accepted, and the pause between two looks.
 SETTLE_TIMEOUT, SETTLE_LOOK = 1.0, 0.002
-#: States in one message to the other node.
+#: States, and watched actors, in one message to the other node.
 STATES_AT_ONCE = 100
 
 #: Prepares a node for shards that come: its id, the name of the move, type and shards, and states of their actors by
-#: id. With no shards: more states of the same move. Raises CajunError if that node does not want them.
-Prepare = Callable[[str, str, str, Sequence[int], dict[str, Any]], Awaitable[None]]
+#: id, and who watches them. With no shards: more of the same move. Raises CajunError if that node does not want them.
+Prepare = Callable[[str, str, str, Sequence[int], dict[str, Any], Watchers], Awaitable[None]]
 
 
 class Links(Protocol):
@@ -68,6 +70,7 @@ class Handover:
         exchange: Exchange,
         links: Links,
         prepare: Prepare,
+        watches: ShardWatches,
         name: Callable[[], str],
         backoff: Backoff,
         timeout: float,
@@ -82,6 +85,7 @@ class Handover:
         self._exchange = exchange
         self._links = links
         self._prepare = prepare
+        self._watches = watches
         self._name = name
         self._backoff = backoff
         self._timeout = timeout
@@ -135,12 +139,12 @@ class Handover:
             self._put_back(type_name, states, set(moved))
 
     async def _send(self, move: str, places: Sequence[Place], states: dict[str, Any], target: Owner) -> None:
-        await self._prepare(target.node, move, places[0][0], [number for _, number in places], {})
-        items = list(states.items())
-        for first in range(0, len(items), STATES_AT_ONCE):
-            await self._prepare(
-                target.node, move, places[0][0], [], dict(items[first : first + STATES_AT_ONCE])
-            )
+        type_name = places[0][0]
+        await self._prepare(target.node, move, type_name, [number for _, number in places], {}, {})
+        for some in batched(states):
+            await self._prepare(target.node, move, type_name, [], some, {})
+        for some in batched(self._watches.of(places)):
+            await self._prepare(target.node, move, type_name, [], {}, some)
 
     def _put_back(self, type_name: str, states: dict[str, Any], moved: set[int]) -> None:
         """Those that stopped and did not go start again with what they were."""
@@ -221,6 +225,13 @@ class Handover:
                     await self._backoff.wait()
             self._learn(place, own, outcome)
         self._backoff.reset()
+
+
+def batched(entries: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The same in portions of one message."""
+    items = list(entries.items())
+    for first in range(0, len(items), STATES_AT_ONCE):
+        yield dict(items[first : first + STATES_AT_ONCE])
 
 
 def is_past(link: Link, mark: int, had_bulk: bool) -> bool:

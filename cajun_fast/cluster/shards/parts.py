@@ -34,6 +34,7 @@ from cajun_fast.cluster.shards.region import Region
 from cajun_fast.cluster.shards.route import ShardRoute
 from cajun_fast.cluster.shards.states import ArrivedStates
 from cajun_fast.cluster.shards.table import Place, ShardTable
+from cajun_fast.cluster.shards.watches import ShardWatches, Watchers
 from cajun_fast.cluster.tasks import Backoff, Tasks
 from cajun_fast.config import ClusterConfig
 from cajun_fast.errors import CajunError, ConfigError, MetadataStoreError, ProtocolError
@@ -50,6 +51,9 @@ DEPART_LOOK = 0.02
 
 class Sharding:
     """See the module's laws."""
+
+    #: Set before ``start``.
+    watches: ShardWatches
 
     def __init__(
         self,
@@ -104,10 +108,10 @@ class Sharding:
         self.region = Region(
             self.table, self._types, actors, self.exchange, self._owner, lambda: self._membership.holds
         )
-        self.states = ArrivedStates(self.table, self.region, self._clock.now_ns)
+        self.states = ArrivedStates(self.table, self.region, self.watches, self._clock.now_ns)
         self.handover = Handover(
             self._store, self._keys, self.table, self.region, self.exchange, self, self._ask_to_prepare,
-            self._new_move, self._backoff(0.05, 1.0), self._config.sharding.handover_timeout,
+            self.watches, self._new_move, self._backoff(0.05, 1.0), self._config.sharding.handover_timeout,
         )  # fmt: skip
         placement = self._config.placement
         self.route = ShardRoute(
@@ -178,6 +182,10 @@ class Sharding:
         record = self.table.of_actor(actor_id) if is_sharded(actor_id) else None
         return record.revision if record is not None and record.owner == self._owner() else None
 
+    def keeps(self, place: Place) -> bool:
+        """Whether a shard is this node's, and is not about to go."""
+        return hasattr(self, "region") and self.region.keeps(place)
+
     # ---- types
 
     def hosted_types(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -228,6 +236,7 @@ class Sharding:
             self._tasks.start(self._learn_count(), "count")
         self.states.on_change(place, now)
         self.region.on_change(place, before, now)
+        self.watches.on_change(place, now)
 
     async def _learn_count(self) -> None:
         if self.table.count is None:
@@ -259,10 +268,12 @@ class Sharding:
         return f"{owner.node}:{owner.incarnation}:{next(self._moves)}"
 
     async def _ask_to_prepare(
-        self, node: str, move: str, type_name: str, shards: Sequence[int], states: dict[str, Any]
-    ) -> None:
+        self, node: str, move: str, type_name: str, shards: Sequence[int], states: dict[str, Any],
+        watchers: Watchers,
+    ) -> None:  # fmt: skip
         request = {
-            "op": "shard-prepare", "move": move, "type": type_name, "shards": list(shards), "states": states
+            "op": "shard-prepare", "move": move, "type": type_name, "shards": list(shards), "states": states,
+            "watchers": watchers,
         }  # fmt: skip
         pid = self.exchange.pid(host_id(node))
         decode_answer(await pid.ask(request, timeout=self._config.placement.adoption_timeout), pid)
@@ -286,16 +297,19 @@ class Sharding:
                 "op": "shard-prepare", "move": str(move), "type": str(name), "shards": list(shards),
                 "states": dict(states),
             }:  # fmt: skip
-                self._prepare(move, name, [int(shard) for shard in shards], states)
+                watchers = request.get("watchers") or {}
+                self._prepare(move, name, [int(shard) for shard in shards], states, watchers)
                 return {"ok": True}
         raise ProtocolError(f"node {self._owner().node!r} does not know the request {request!r:.200}")
 
-    def _prepare(self, move: str, name: str, shards: list[int], states: dict[str, Any]) -> None:
+    def _prepare(
+        self, move: str, name: str, shards: list[int], states: dict[str, Any], watchers: Watchers
+    ) -> None:
         if name not in self.hosted_types()[1] or self.region.is_stopping or not self._membership.holds:
             raise ConfigError(f"node {self._owner().node!r} takes no shards of {name!r} now")
         if shards:
             self.states.expect(move, [(name, shard) for shard in shards])
-        self.states.keep(move, states)
+        self.states.keep(move, states, watchers)
 
     async def _move(self, name: str, shards: list[int], target: Owner, reply: Any) -> None:
         try:

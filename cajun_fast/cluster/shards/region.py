@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from cajun_fast._core.cell import Cell
 from cajun_fast._core.lane import Exchange
 from cajun_fast.actors.actor import Actor
+from cajun_fast.actors.deaths import FAILED, MOVED, PASSIVATED, STOPPED
 from cajun_fast.actors.registry import ActorType
 from cajun_fast.cluster.records import Owner
 from cajun_fast.cluster.shards.ids import is_sharded, root_of, type_of_id
@@ -40,7 +41,9 @@ class Runtime(Protocol):
         failed: Callable[[Cell, BaseException | None], None],
     ) -> Cell: ...
 
-    def end(self, cell: Cell, *, said_goodbye: bool = False) -> asyncio.Task[None] | None: ...
+    def end(
+        self, cell: Cell, *, said_goodbye: bool = False, why: str = STOPPED
+    ) -> asyncio.Task[None] | None: ...
 
     def cell(self, actor_id: str) -> Cell | None: ...
 
@@ -86,6 +89,10 @@ class Region:
         """Whether the shard is this node's, as far as the table says."""
         record = self._table.get(place)
         return record is not None and record.owner == self._owner()
+
+    def keeps(self, place: Place) -> bool:
+        """Whether the shard is this node's and is not on its way out."""
+        return self.owns(place) and place not in self._closing and not self.is_stopping
 
     def actors(self, place: Place) -> dict[str, Cell]:
         """The actors of a shard that are here, by id."""
@@ -141,7 +148,7 @@ class Region:
             log.error("sharded actor %r did not start", actor_id, exc_info=error)
             cell = self._runtime.begin(self._stand_in(actor_id, error), actor_id, lambda cell: None, _nothing)
             self._join(place, actor_id, cell)
-            self._tasks.start(self._end(cell, said_goodbye=True), f"end {actor_id}")
+            self._tasks.start(self._end(cell, FAILED, said_goodbye=True), f"end {actor_id}")
             return cell
         self._join(place, actor_id, cell)
         self.started += 1
@@ -158,7 +165,7 @@ class Region:
         cell.bind(None, self._stand_in(cell.id, error), True)
         cell.shut()
         cell.run_now()
-        self._tasks.start(self._end(cell, said_goodbye=True), f"end {cell.id}")
+        self._tasks.start(self._end(cell, FAILED, said_goodbye=True), f"end {cell.id}")
 
     def _stand_in(self, actor_id: str, error: BaseException) -> Callable[[Any, Any], None]:
         dead_letters = self._exchange.dead_letters
@@ -179,15 +186,15 @@ class Region:
             return True
         self.passivated += 1
         cell.shut()
-        self._tasks.start(self._end(cell), f"passivate {cell.id}")
+        self._tasks.start(self._end(cell, PASSIVATED), f"passivate {cell.id}")
         return True
 
-    async def _end(self, cell: Cell, *, said_goodbye: bool = False) -> None:
+    async def _end(self, cell: Cell, why: str, *, said_goodbye: bool = False) -> None:
         """Shut, handled, gone. A shard on its way out looks after its actors itself."""
         self._ending.add(cell.id)
         try:
             await self._handled(cell)
-            end = self._runtime.end(cell, said_goodbye=said_goodbye)
+            end = self._runtime.end(cell, said_goodbye=said_goodbye, why=why)
             if end is not None:
                 await asyncio.shield(end)
         finally:
@@ -265,7 +272,7 @@ class Region:
         """Stop the actors of closed shards; returns when nothing of them is left."""
         for place in places:
             cells = list(self.actors(place).values())
-            ends = [end for cell in cells if (end := self._runtime.end(cell)) is not None]
+            ends = [end for cell in cells if (end := self._runtime.end(cell, why=MOVED)) is not None]
             if ends:
                 await asyncio.wait(ends)
 
