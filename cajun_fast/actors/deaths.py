@@ -43,8 +43,12 @@ class RemoteDeaths(Protocol):
         """Somebody here watches it from now on; ``here``: it is on this node."""
         ...
 
-    def end(self, target: str) -> None:
-        """Nobody here watches it any more."""
+    def end(self, target: str, moved: bool) -> None:
+        """Nobody here watches it any more; ``moved``: the last who did goes on doing so on another node."""
+        ...
+
+    def holds(self, watcher: Pid, message: Terminated) -> bool:
+        """Whether the watcher is on its way to another node: it is told here or there, by ``remote``."""
         ...
 
     def ended_here(self, target: str, reason: str) -> bool:
@@ -91,20 +95,20 @@ class Deaths:
             if not targets:
                 del self._targets[watcher.id]
 
-    def _drop(self, watcher: str, target: str) -> None:
+    def _drop(self, watcher: str, target: str, *, moved: bool = False) -> None:
         watchers = self._watchers.get(target)
         if watchers is None or watchers.pop(watcher, None) is None or watchers:
             return
         del self._watchers[target]
         if self.remote is not None:
-            self.remote.end(target)
+            self.remote.end(target, moved)
 
     # ---- what happens
 
     def actor_ended(self, actor_id: str, reason: str) -> None:
         """An actor of this node is gone."""
         for target in self._targets.pop(actor_id, ()):
-            self._drop(actor_id, target)
+            self._drop(actor_id, target, moved=reason == MOVED)
         if actor_id in self._watchers and (self.remote is None or self.remote.ended_here(actor_id, reason)):
             self.terminated(actor_id, reason)
 
@@ -124,9 +128,12 @@ class Deaths:
                 targets.discard(target)
                 if not targets:
                     del self._targets[watcher.id]
-            self._tell(watcher, Terminated(target, reason))
+            message = Terminated(target, reason)
+            if self.remote is None or not self.remote.holds(watcher, message):
+                self.tell(watcher, message)
 
-    def _tell(self, watcher: Pid, message: Terminated) -> None:
+    def tell(self, watcher: Pid, message: Terminated) -> None:
+        """The last word, once there is room for it."""
         room = self._exchange.loop.create_future()
         room.add_done_callback(seen)
         try:

@@ -5,23 +5,26 @@
 
 Laws: whoever ends while its record is this home's has ended; a copy that ends without one has moved or was lost, and
 the directory says which. An actor that moved with its state is watched on at its new home; one whose node was lost is
-told as "node-lost", although it may run again elsewhere. Questions are asked until they are answered; while the store
-is silent they wait. Messages between homes may come twice and do nothing then. Sharded actors have no record: what is
-asked and told of them goes to ``shards.watches``.
+told as "node-lost", although it may run again elsewhere. Who watches and moves is told once: its old home holds back
+what it would have to tell, and says to the new one where each target was; of those that are gone by then, that place
+says how they ended. Questions are asked until they are answered; while the store is silent they wait. Messages between
+homes may come twice and do nothing then. Sharded actors have no record: what is asked and told of them goes to
+``shards.watches``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cajun_fast._core.lane import Exchange
-from cajun_fast.actors.deaths import NODE_LOST, NOT_FOUND, Deaths
+from cajun_fast._core.lane import Exchange, Pid
+from cajun_fast.actors.deaths import FAILED, NODE_LOST, NOT_FOUND, STOPPED, Deaths, Terminated
 from cajun_fast.cluster.directory import Standing
-from cajun_fast.cluster.hosting import Hosting, adopted_at
+from cajun_fast.cluster.hosting import Hosting, Leaving, adopted_at
 from cajun_fast.cluster.locator import Locator
 from cajun_fast.cluster.members import Members
 from cajun_fast.cluster.records import NodeRecord, Owner
@@ -37,6 +40,10 @@ log = logging.getLogger("cajun_fast.cluster")
 ASK_TIMEOUT = 5.0
 #: Seconds for which an actor that its record names and that is not there may be starting or moving.
 PATIENCE = 3.0
+#: In the place of a reason: it was watched on another node, and how it ended has to be asked for.
+RESUMED = "resumed"
+#: Ends of watched actors that are remembered, for watchers that were moving just then.
+REMEMBERED = 1000
 
 
 def deaths_id(node_id: str) -> str:
@@ -82,6 +89,8 @@ class ClusterDeaths:
         self._homes: dict[str, Home] = {}
         self._following: dict[str, asyncio.Task[None] | None] = {}
         self._watched_by: dict[str, set[str]] | None = None
+        self._held: dict[str, dict[str, str]] = {}
+        self._ends: OrderedDict[str, str] = OrderedDict()
         self._tasks = Tasks("deaths")
         self.shards = ShardWatches(
             exchange, table, members, owner, keeps, deaths, backoff, on_first, self._ask, self._tell
@@ -96,12 +105,14 @@ class ClusterDeaths:
     def begin(self, target: str, here: bool) -> None:
         if is_sharded(target):
             self.shards.begin(target)
-        elif not here:
-            self._follow(target)
+        elif here:
+            self._homes.pop(target, None)
+        else:
+            self._follow(target, RESUMED if target in self._homes else NOT_FOUND)
 
-    def end(self, target: str) -> None:
+    def end(self, target: str, moved: bool) -> None:
         if is_sharded(target):
-            self.shards.end(target)
+            self.shards.end(target, moved)
             return
         home = self._homes.pop(target, None)
         following = self._following.pop(target, None)
@@ -115,13 +126,78 @@ class ClusterDeaths:
             return self.shards.ended_here(target, reason)
         if self._is_claimed(target):
             self._homes.pop(target, None)
+            self._remember(target, reason)
             return True
         self._follow(target, reason)
         return False
 
+    def holds(self, watcher: Pid, message: Terminated) -> bool:
+        leaving = self._hosting.departing.get(watcher.id.partition("/")[0])
+        if leaving is None:
+            return False
+        self._held.setdefault(watcher.id, {})[message.actor_id] = message.reason
+        return self._tasks.start(self._tell_if_it_stays(leaving, watcher, message), "hold") is not None
+
+    async def _tell_if_it_stays(self, leaving: Leaving, watcher: Pid, message: Terminated) -> None:
+        """Where it has moved, its new home tells it."""
+        try:
+            await leaving.over()
+        finally:
+            self._held.pop(watcher.id, None)
+        if watcher.id in self._exchange.inboxes:
+            self._deaths().tell(watcher, message)
+
     def _is_claimed(self, target: str) -> bool:
         """Whether this node owns it, or its root: what ends without a claim has moved, or was lost."""
         return target in self._hosting.owned or target.partition("/")[0] in self._hosting.owned
+
+    # ---- watchers that move
+
+    def packed(self, watcher: str) -> dict[str, Any]:
+        """What its new home has to know: by target, where that was (node, incarnation, epoch), or how it ended."""
+        packed: dict[str, Any] = {**self._held.get(watcher, {})}
+        for target in self._deaths().targets_of(watcher):
+            if is_sharded(target):
+                packed[target] = [*self._owner(), 0]
+                continue
+            home, mine = self._homes.get(target), self._hosting.owned.get(target.partition("/")[0])
+            if home is not None:
+                packed[target] = [*home.owner, home.epoch]
+            elif mine is not None:
+                packed[target] = [*mine.record.owner, mine.record.epoch]
+        return packed
+
+    def unpack(self, watcher: Pid, packed: dict[str, Any]) -> None:
+        """Before the watches of an actor that has come are taken up, which is let in within this turn of the loop."""
+        for target, what in packed.items():
+            if isinstance(what, str):
+                self._exchange.loop.call_soon(self._deaths().tell, watcher, Terminated(target, what))
+            elif self._deaths().is_watched(target):
+                continue
+            elif is_sharded(target):
+                self.shards.resume(target, str(what[0]))
+            else:
+                self._homes[target] = Home(Owner(str(what[0]), int(what[1])), int(what[2]))
+
+    def _remember(self, target: str, reason: str) -> None:
+        self._ends[target] = reason
+        self._ends.move_to_end(target)
+        while len(self._ends) > REMEMBERED:
+            self._ends.popitem(last=False)
+
+    async def _how(self, target: str, home: Home | None) -> str:
+        """How an actor has ended that was there when its watcher set out."""
+        answer = None
+        if home is not None and home.owner == self._owner():
+            answer = self._ends.get(target)
+        elif home is not None and self._members.lives(home.owner):
+            try:
+                answer = await self._ask(home.owner.node, {"op": "how", "target": target})
+            except (CajunError, TimeoutError) as error:
+                log.info("how actor %r has ended is not known: %s", target, error)
+        if home is not None and home.owner != self._owner() and not self._members.lives(home.owner):
+            return NODE_LOST
+        return FAILED if answer == FAILED else STOPPED
 
     def renew(self) -> None:
         """This node is back under another incarnation: the homes have forgotten what the one before watched."""
@@ -156,8 +232,8 @@ class ClusterDeaths:
             if verdict is None:
                 return
             if (
-                verdict == NOT_FOUND
-                and reason == NOT_FOUND
+                verdict == reason
+                and reason in (NOT_FOUND, RESUMED)
                 and waited < PATIENCE
                 and await self._exists(target)
             ):
@@ -165,6 +241,8 @@ class ClusterDeaths:
                 waited += pause
                 await asyncio.sleep(pause)
                 continue
+            if verdict == RESUMED:
+                verdict = await self._how(target, self._homes.get(target))
             self._homes.pop(target, None)
             self._deaths().terminated(target, verdict)
             return
@@ -235,7 +313,9 @@ class ClusterDeaths:
                 "inc": int(inc),
                 "again": bool(again),
             }:
-                return self.shards.on_watch(target, node, inc, again)
+                return self.shards.on_watch(target, node, inc, again, message.get("from"))
+            case {"op": "how", "target": str(target)}:
+                return self._ends.get(target)
             case {"op": "watch", "target": str(target), "node": str(node)}:
                 return self._on_watch(target, node)
             case {"op": "unwatch", "target": str(target), "node": str(node)}:
@@ -267,6 +347,7 @@ class ClusterDeaths:
         """An actor of this node has ended."""
         nodes = (self._watched_by or {}).pop(target, None)
         if nodes:
+            self._remember(target, reason)
             report = {"op": "ended", "target": target, "reason": reason, "claimed": self._is_claimed(target)}
             for node in nodes:
                 self._tell(node, report)

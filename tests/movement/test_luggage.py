@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 import cajun_fast as cf
+from cajun_fast.cluster.movement.departure import Event
+from cajun_fast.cluster.movement.source import HandOff
 from tests.cluster.conftest import Cluster, eventually
 from tests.cluster.test_durable import Account, World, heard
 from tests.movement.worlds import Ledger
@@ -156,8 +158,7 @@ class Watcher(cf.Actor):
             case ["watch", str(target)]:
                 context.watch(context.system.pid(target))
             case cf.Terminated():
-                # A watch that is just being taken up again on another node cannot say why its target has gone.
-                assert message.reason in ("stopped", "not-found")
+                assert message.reason == "stopped"
                 self.ended.append(message.actor_id)
         return self.ended
 
@@ -188,6 +189,111 @@ async def test_watches_hold_through_the_moves_of_either_side(cluster: Cluster) -
         return bool(await a.pid("w").ask("ended") == ["x", "y"])
 
     await eventually(both_told)
+
+
+class Fragile(cf.Actor):
+    def receive(self, message: Any, context: cf.Context) -> None:
+        raise ValueError("as asked")
+
+
+class Keen(Watcher):
+    """Keeps the reasons too."""
+
+    def receive(self, message: Any, context: cf.Context) -> Any:
+        if isinstance(message, cf.Terminated):
+            self.ended.append([message.actor_id, message.reason])
+            return None
+        return super().receive(message, context)
+
+
+@pytest.mark.parametrize("target_home", ["a", "b", "c"])
+@pytest.mark.parametrize("when", ["before", "packed", "closed"])
+async def test_who_ends_while_its_watcher_moves_is_told_once_and_rightly(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, target_home: str, when: str
+) -> None:
+    """Before its luggage is packed, between that and the commit, and once the old home watches no more."""
+    cluster.settings |= {"membership.lease_ttl": 30.0, "membership.suspicion_timeout": 20.0}
+    cluster.types.actor("keen")(Keen)
+    cluster.types.actor("session", sharded=True)(Session)
+    a, b, c = await cluster.start("a", "b", "c")
+    await a.register(Keen, "w")
+    host = cluster.members[target_home]
+    await host.register(Ledger, "stopping")
+    await host.register(Fragile, "failing", supervision=cf.Supervision(rules=cf.Directive.STOP))
+    await host.register(Ledger, "staying")
+    sharded = [f"session#{n}" for n in range(3)]
+    for target in ("stopping", "failing", "staying", *sharded):
+        await a.pid("w").ask(["watch", target])
+    deaths = a._node.deaths
+    await eventually(lambda: not deaths._following and not deaths.shards._following)
+
+    async def end() -> None:
+        await c.stop_actor("stopping")
+        with pytest.raises(cf.RemoteActorError):
+            await c.pid("failing").ask("fail")
+        await eventually(lambda: not {"stopping", "failing"} & set(host.actor_ids()))
+        await asyncio.sleep(0.05)  # so that the word of it is there, if it comes
+
+    name = {"before": "_pack", "packed": "_commit", "closed": "_start"}[when]
+    step = getattr(HandOff, name)
+
+    async def meanwhile(self: HandOff) -> Any:
+        await end()
+        return await step(self)
+
+    monkeypatch.setattr(HandOff, name, meanwhile)
+    result = await c.manager.migrate_actor("w", "b")
+    assert result.moved, result
+
+    async def told(count: int) -> Any:
+        ended = await c.pid("w").ask("told", timeout=10)
+        return ended if len(ended) >= count else None
+
+    ended = await eventually(lambda: told(2))
+    reasons = {"stopped", "failed"} if when != "closed" or target_home != "a" else {"stopped"}
+    assert sorted(each[0] for each in ended) == ["failing", "stopping"]
+    assert dict(ended)["stopping"] == "stopped"
+    assert dict(ended)["failing"] in reasons
+    there = b._node.deaths
+    await eventually(lambda: not there._following and not there.shards._following)
+    for target in sharded:
+        await c.pid(target).ask("stop")
+    await c.stop_actor("staying")
+    ended = await eventually(lambda: told(6))
+    expected = {"stopping", "failing", "staying", *sharded}
+    assert {each[0] for each in ended} == expected
+    assert [reason for actor_id, reason in ended if actor_id not in ("failing",)] == ["stopped"] * 5
+
+
+class Session(cf.Actor):
+    def receive(self, message: Any, context: cf.Context) -> None:
+        context.stop()
+
+
+async def test_who_stays_after_all_is_told_what_was_held_back(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.settings |= {"membership.lease_ttl": 30.0, "membership.suspicion_timeout": 20.0}
+    cluster.types.actor("keen")(Keen)
+    a, b = await cluster.start("a", "b")
+    await a.register(Keen, "w")
+    await b.register(Ledger, "x")
+    await b.pid("w").ask(["watch", "x"])
+    await eventually(lambda: b._node.deaths._watched_by)
+
+    async def refuses(self: HandOff) -> Any:
+        await b.stop_actor("x")
+        await eventually(lambda: a._node.deaths._held)
+        return Event.FAILED, "as asked"
+
+    monkeypatch.setattr(HandOff, "_commit", refuses)
+    assert not (await b.manager.migrate_actor("w", "b")).moved
+
+    async def told() -> Any:
+        return await b.pid("w").ask("told", timeout=10)
+
+    assert await eventually(told) == [["x", "stopped"]]
+    assert not a._node.deaths._held
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ Laws: the only place in this room that knows what a node calls its parts.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgpack
@@ -12,11 +13,27 @@ import msgpack
 from cajun_fast._core.cell import Cell
 from cajun_fast.actors.deaths import Deaths
 from cajun_fast.actors.groups import Groups
+from cajun_fast.cluster.deaths import ClusterDeaths
 from cajun_fast.cluster.movement.mover import Mover
 from cajun_fast.cluster.movement.world import Parts
 
 if TYPE_CHECKING:
     from cajun_fast.cluster.node import Node
+
+
+class Watched:
+    """Where those are that the actor watches, and what it has not been told of them: unpacked before the watches."""
+
+    def __init__(self, deaths: Callable[[], ClusterDeaths]) -> None:
+        self._deaths = deaths
+
+    def pack(self, cell: Cell) -> bytes | None:
+        targets = self._deaths().packed(cell.id)
+        packed: bytes | None = msgpack.packb(targets) if targets else None
+        return packed
+
+    def unpack(self, cell: Cell, data: bytes) -> None:
+        self._deaths().unpack(cell.pid, msgpack.unpackb(data))
 
 
 class Watches:
@@ -71,6 +88,7 @@ def make_mover(node: Node) -> Mover:
         )
     )
     mover.tell = node.events.add
+    mover.world.packer.companions["watched"] = Watched(lambda: node.deaths)
     mover.world.packer.companions["watches"] = Watches(node.actors.keeper.deaths)
     mover.world.packer.companions["subscriptions"] = Subscriptions(node.actors.keeper.groups)
     return mover

@@ -35,6 +35,8 @@ PATIENCE = 3.0
 STANDS, ELSEWHERE, UNKNOWN, ABSENT = "stands", "elsewhere", "unknown", "absent"
 #: Verdict of a look that has settled nothing.
 LATER = "later"
+#: Seconds that the owner is left in the belief that this node watches, after the last watcher has moved to another one.
+LINGER = 10.0
 
 #: Watchers by target: nodes, each with the incarnation that watches.
 Watchers = dict[str, dict[str, int]]
@@ -73,6 +75,8 @@ class ShardWatches:
         self._homes: dict[str, ShardRecord | None] = {}
         self._targets: dict[Place, set[str]] = {}
         self._following: dict[str, asyncio.Task[None]] = {}
+        #: The node from which a watcher has come that watched it there.
+        self._from: dict[str, str] = {}
         #: Who watches actors of this node's shards; this node among them.
         self._watchers: dict[Place, Watchers] = {}
         self._listens = False
@@ -88,9 +92,24 @@ class ShardWatches:
         self._homes[target] = None
         self._follow(target)
 
-    def end(self, target: str) -> None:
-        """Nobody here watches it any more."""
+    def resume(self, target: str, node: str) -> None:
+        """A watcher is about to come from that node, and has watched it there."""
+        self._from[target] = node
+
+    def end(self, target: str, moved: bool) -> None:
+        """Nobody here watches it any more; ``moved``: the last who did is about to do so on another node."""
         self._forget(target)
+        if moved:
+            self._tasks.start(self._end_later(target), f"end {target}")
+        else:
+            self._unwatch(target)
+
+    async def _end_later(self, target: str) -> None:
+        await asyncio.sleep(LINGER)
+        if target not in self._homes:
+            self._unwatch(target)
+
+    def _unwatch(self, target: str) -> None:
         record = self._table.of_actor(target)
         if record is None:
             return
@@ -124,6 +143,7 @@ class ShardWatches:
 
     def _forget(self, target: str) -> None:
         self._homes.pop(target, None)
+        self._from.pop(target, None)
         following = self._following.pop(target, None)
         if following is not None and following is not asyncio.current_task():
             following.cancel()
@@ -177,14 +197,18 @@ class ShardWatches:
         if record is None:
             hosted = any(type_of_id(target) in each.sharded for each in self._members.nodes.values())
             return NOT_FOUND if is_late and self._table.in_sync and not hosted else LATER
-        goes_on = self._homes[target] is not None
+        before = self._from.get(target)
+        goes_on = self._homes[target] is not None or before is not None
         if record.owner == me:
-            answer = self.on_watch(target, me.node, me.incarnation, goes_on)
+            answer = self.on_watch(target, me.node, me.incarnation, goes_on, before)
         elif self._members.lives(record.owner):
             answer = await self._ask(
                 record.owner.node,
-                {"op": "watch", "target": target, "node": me.node, "inc": me.incarnation, "again": goes_on},
-            )
+                {
+                    "op": "watch", "target": target, "node": me.node, "inc": me.incarnation, "again": goes_on,
+                    "from": before,
+                },
+            )  # fmt: skip
         else:
             return LATER
         match answer:
@@ -199,6 +223,7 @@ class ShardWatches:
     def _stands(self, target: str, record: ShardRecord) -> str | None:
         """The owner under that record has it; which may be out of date by now."""
         self._homes[target] = home = record
+        self._from.pop(target, None)
         now = self._table.of_actor(target)
         if now is not None and now is not record:
             verdict = self._on_record(target, record, now)
@@ -253,12 +278,14 @@ class ShardWatches:
 
     # ---- the owner's side
 
-    def on_watch(self, target: str, node: str, incarnation: int, again: bool) -> str:
-        """A node wants to be told; ``again``: it has been watching, and the shard was to bring that along."""
+    def on_watch(self, target: str, node: str, incarnation: int, again: bool, before: str | None) -> str:
+        """A node wants to be told; ``again``: it has been watching, or the node ``before`` has, from which its watcher
+        came.
+        """
         place = self._table.place(target)
         if place is None or not self._keeps(place):
             return ELSEWHERE
-        if again and node not in self._watchers.get(place, {}).get(target, ()):
+        if again and not {node, before} & self._watchers.get(place, {}).get(target, {}).keys():
             return UNKNOWN
         if root_of(target) != target and target not in self._exchange.inboxes:
             return ABSENT

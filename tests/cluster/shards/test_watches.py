@@ -284,10 +284,12 @@ async def test_only_who_has_watched_goes_on_by_being_asked_again(sessions: Clust
     [a] = await shared(sessions, "a")
     target = entity_on(a, "a")
     mine = watches(a)
-    assert mine.on_watch(target, "x", 1, True) == UNKNOWN
+    assert mine.on_watch(target, "x", 1, True, None) == UNKNOWN
+    assert mine.on_watch(target, "x", 1, True, "y") == UNKNOWN
     assert not mine._watchers, "asking leaves nothing"
-    assert mine.on_watch(target, "x", 1, False) == STANDS
-    assert mine.on_watch(target, "x", 2, True) == STANDS
+    assert mine.on_watch(target, "x", 1, False, None) == STANDS
+    assert mine.on_watch(target, "x", 2, True, None) == STANDS
+    assert mine.on_watch(target, "y", 1, True, "x") == STANDS, "its watcher came from there"
 
 
 async def test_a_node_that_is_back_takes_its_watches_up_again(
