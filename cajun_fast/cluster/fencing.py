@@ -5,7 +5,8 @@
 
 Laws: actors are frozen before anything else of this node runs, and those that were starting as soon as they are up.
 They go on only once it is known whose they are: what somebody else took meanwhile is stopped, what is on its way to
-another node is its hand-off's. ``membership`` decides; here is what becomes of the actors.
+another node is its hand-off's. A return is tried until it succeeds or the node stops. ``membership`` decides; here is
+what becomes of the actors.
 """
 
 from __future__ import annotations
@@ -98,6 +99,11 @@ class Fencing:
                 await node.sync()
             except CajunError as error:
                 log.warning("node %r still stands still: %s", node.owner.node, error)
+                continue
+            except Exception:  # a fault of ours, or of the host: nobody else would bring the node back
+                log.exception(
+                    "node %r still stands still: its return failed and is tried again", node.owner.node
+                )
                 continue
             if not node.membership.fenced:
                 self.thaw()

@@ -133,8 +133,13 @@ class MessagingSystem:
             self._listener.close()
             await self._listener.wait_closed()
         peers, patience = self._peers.values(), self.settings.stop_timeout
-        await parting.settled(peers, patience)
-        await parting.say_goodbye(peers, left=left, timeout=patience)
+        try:
+            await parting.settled(peers, patience)
+            await parting.say_goodbye(peers, left=left, timeout=patience)
+        finally:  # whoever waits here may be cancelled: nothing may be left open
+            await self._close_all()
+
+    async def _close_all(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         for peer in [*self._peers.values(), *self._parting]:
