@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import os
 from typing import Any
@@ -56,3 +57,18 @@ class Note(cf.Actor):
         if message != "get":
             self.notes.append(message)
         return self.notes
+
+
+@cf.actor("caller")
+class Caller(cf.Actor):
+    """Tells and asks an actor numbers, each in order, for as long as it lives."""
+
+    async def receive(self, message: Any, context: Any) -> Any:
+        target = context.system.pid(message)
+        asks: list[Any] = []
+        for number in range(1_000_000):
+            target.tell(["tell", number])
+            if number % 10 == 0 and len(asks) < 200:
+                asks.append(asyncio.ensure_future(target.ask(["ask", len(asks)], timeout=60)))
+            if number % 50 == 0:
+                await asyncio.sleep(0)
