@@ -85,18 +85,19 @@ async def test_with_client_certificates_a_stranger_is_turned_away(cluster: Clust
     async with HttpServer(a, settings) as server:
         assert server.url.startswith("https://")
 
-        async def status(issuer: trustme.CA | None) -> int:
+        async def status(issuer: trustme.CA | None, path: str) -> int:
             context = ssl.create_default_context()
             ca.configure_trust(context)
             if issuer is not None:
                 issuer.issue_cert("operator@example.org").configure_cert(context)
             async with httpx.AsyncClient(verify=context, base_url=server.url) as http:
-                return (await http.get("/api/v1/nodes")).status_code
+                return (await http.get(path)).status_code
 
-        assert await status(ca) == 200
-        for stranger in (None, other):
-            with pytest.raises(httpx.HTTPError):
-                await status(stranger)
+        for path in ("/api/v1/nodes", "/dashboard/", "/dashboard/app.js", "/metrics"):
+            assert await status(ca, path) == 200
+            for stranger in (None, other):
+                with pytest.raises(httpx.HTTPError):
+                    await status(stranger, path)
 
 
 @pytest.mark.processes
