@@ -62,6 +62,8 @@ class MembershipHooks:
     on_deadline: Callable[[int], None] = lambda deadline_ns: None
 
 
+#: What is left of the lease when its renewal is sent, and when it is missed.
+RENEW_AT, OVERDUE_AT = 2 / 3, 1 / 2
 #: Of the lease: the longest that a look at the own record may hold good.
 LONGEST_PATIENCE = 0.7
 #: Seconds that a claim or a move waits for a node that stands still to know whether its seat is its own.
@@ -110,6 +112,7 @@ class Membership:
         self._leased_until_ns = 0
         self._lease: Lease | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._renewal: asyncio.Task[None] | None = None
         self._tasks = Tasks("membership")
         self._writing = asyncio.Lock()
         self._look_now = asyncio.Event()
@@ -292,14 +295,19 @@ class Membership:
             pass
 
     async def _confirm(self) -> None:
-        """Ask whether the seat is still this node's, and renew its lease where that is due. Raises LeaseLostError
-        if it is not.
+        """Ask whether the seat is still this node's, and have its lease renewed where that is due, beside it: a store
+        that takes its time to write need not keep a look waiting. Raises LeaseLostError if the seat is lost,
+        MetadataStoreUnavailableError if the renewal takes too long.
         """
         began = self._clock.now_ns()
         if self._lease is None:
             return
-        if began >= self._leased_until_ns - round(self._ttl * 2 / 3 * 1e9):
+        left = (self._leased_until_ns - began) / 1e9 / self._ttl
+        renewing = self._renewal is not None and not self._renewal.done()
+        if left <= MARGIN:  # without it a look is worth nothing
             await self._renew(self._lease)
+        elif left <= RENEW_AT and not renewing:
+            self._renewal = self._tasks.start(self._renew(self._lease), "renewal")
         key = self._keys.node(self.record.node)
         async with self._writing:
             entry = await self._store.get(key)
@@ -311,16 +319,23 @@ class Membership:
         if self.paused and self._clock.now_ns() < self.deadline_ns:
             self._resume("the store knows of nobody who took its seat")
         self._arm()
+        if left <= OVERDUE_AT and renewing:
+            raise MetadataStoreUnavailableError("it does not renew the lease of this node")
 
-    async def _renew(self, lease: Lease) -> None:
+    async def _renew(self, old: Lease) -> None:
         """Past its own deadline the handle would give the lease up; whether it lives is asked by a fresh one."""
         sent = self._clock.now_ns()
-        lease = self._store.attach_lease(lease.id, self._ttl)
+        lease = self._store.attach_lease(old.id, self._ttl)
         try:
             await lease.refresh()
         except LeaseLostError:
             return  # what the record says decides
-        self._lease, self._leased_until_ns = lease, sent + round(self._ttl * 1e9)
+        except MetadataStoreUnavailableError as error:
+            log.info("the lease of this node was not renewed, it is tried again: %s", error)
+            return
+        if self._lease is old:
+            self._lease, self._leased_until_ns = lease, sent + round(self._ttl * 1e9)
+            self._arm()
 
     async def _answer(self, key: str, entry: Entry) -> None:
         """Somebody else wrote this node's record. A mark on it is wiped off; a later life has taken the seat."""

@@ -1,7 +1,8 @@
 """``sqlite:///path``: the embedded default, shared by the processes of one machine.
 
 Laws: three slashes before a relative path, four before an absolute one, as in SQLAlchemy. The loop never
-touches the database: verbs go to the store's own thread (sqlite_worker) and come back as futures, in order.
+touches the database: verbs go to the store's own threads (sqlite_worker) and come back as futures. Reads have a
+thread and a connection of their own: they wait neither for a writer, of any process, nor for a disk that stalls.
 Leases end by CLOCK_MONOTONIC, which all processes of a machine share, nobody sets, and which stands still
 while the machine sleeps, as the holders' own deadlines do. A store belongs to the process that opened it.
 """
@@ -27,7 +28,7 @@ from cajun_fast.metadata.watching import Changes, Difference, LogWatch, WatchHub
 
 #: Revisions kept for watches that are behind.
 HISTORY = 10_000
-#: Operations that may wait in the thread's queue; the next caller waits for room.
+#: Operations that may wait in the threads' queues; the next caller waits for room.
 QUEUE = 4096
 _DURABILITY = {"off": "OFF", "normal": "NORMAL", "full": "FULL"}
 
@@ -56,14 +57,18 @@ class SqliteMetadataStore(BaseStore):
         self._hub = WatchHub()
         self._room = asyncio.Semaphore(QUEUE)
         self._worker: Worker | None = None
+        self._reader: Worker | None = None
         self._process = os.getpid()
-        self._file = DatabaseFile(
-            self.path,
-            now_ns=(lease_clock or MonotonicClock()).now_ns,
-            chance=self.options.random,
-            history=history,
-            synchronous=_DURABILITY[synchronous.lower()],
-            boot=boot,
+        self._file, self._reads = (
+            DatabaseFile(
+                self.path,
+                now_ns=(lease_clock or MonotonicClock()).now_ns,
+                chance=self.options.random,
+                history=history,
+                synchronous=_DURABILITY[synchronous.lower()],
+                boot=boot,
+            )
+            for _ in range(2)
         )
 
     @classmethod
@@ -88,12 +93,20 @@ class SqliteMetadataStore(BaseStore):
         self._process = os.getpid()
         worker = Worker(self._file, self._hub.notify, self.options.timeout)
         await worker.start()
-        self._worker = worker
+        reader = Worker(self._reads, self._hub.notify, self.options.timeout, sweeper=worker)
+        try:
+            await reader.start()
+        except BaseException:
+            await worker.stop()
+            raise
+        self._worker, self._reader = worker, reader
 
     async def _shut(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            await worker.stop()
+        workers = (self._reader, self._worker)  # in this order: the one hands jobs to the other
+        self._worker = self._reader = None
+        for worker in workers:
+            if worker is not None:
+                await worker.stop()
 
     def _stop_waiting(self) -> None:
         self._hub.end_all(self.not_running())
@@ -108,18 +121,23 @@ class SqliteMetadataStore(BaseStore):
             )
         return self._worker
 
-    async def _call(self, verb: Verb, *, writes: bool) -> Any:
+    async def _call(self, verb: Verb, *, short: bool = True) -> Any:
+        """By the thread that writes."""
         self._checked()
         async with self._room:
-            return await self._checked().submit(verb, writes=writes)
+            return await self._checked().submit(verb, writes=True, short=short)
 
-    async def _read(self, verb: Verb) -> Any:
+    async def _read(self, verb: Verb, *, short: bool = True) -> Any:
         self.check_open()
-        return await self._call(verb, writes=False)
+        self._checked()
+        async with self._room:
+            self._checked()
+            assert self._reader is not None  # the two come and go together
+            return await self._reader.submit(verb, writes=False, short=short)
 
-    async def _write(self, verb: Verb) -> Any:
+    async def _write(self, verb: Verb, *, short: bool = True) -> Any:
         self.check_open()
-        return await self._call(verb, writes=True)
+        return await self._call(verb, short=short)
 
     # ---- operations
 
@@ -127,7 +145,9 @@ class SqliteMetadataStore(BaseStore):
         limit = asyncio.timeout(timeout)
         try:
             async with limit:
-                await self._read(lambda tables: None)
+                self.check_open()
+                async with self._room:  # by the thread that writes: a store that cannot is not well
+                    await self._checked().submit(lambda tables: None, writes=False)
         except TimeoutError as exc:
             raise MetadataStoreUnavailableError(
                 f"metadata store {self.url} did not answer a ping within {timeout} s: "
@@ -150,24 +170,26 @@ class SqliteMetadataStore(BaseStore):
         self, prefix: str, *, limit: int = 1000, after: str | None = None, revision: int | None = None
     ) -> Page:
         check_page(limit)
-        page: Page = await self._read(lambda tables: tables.page(prefix, limit, after))
+        page: Page = await self._read(lambda tables: tables.page(prefix, limit, after), short=False)
         return page
 
     async def transact(self, compares: Sequence[Compare], operations: Sequence[Put | Delete]) -> Outcome:
         check_transaction(compares, operations)
-        outcome: Outcome = await self._write(lambda tables: tables.transact(compares, operations))
+        outcome: Outcome = await self._write(
+            lambda tables: tables.transact(compares, operations), short=len(operations) <= 1
+        )
         return outcome
 
     # ---- leases
 
     async def _grant(self, lease_id: int, ttl: float) -> None:
-        await self._call(lambda tables: tables.grant(lease_id, round(ttl * 1e9)), writes=True)
+        await self._call(lambda tables: tables.grant(lease_id, round(ttl * 1e9)))
 
     async def _refresh(self, lease_id: int, ttl: float) -> None:
-        await self._call(lambda tables: tables.refresh(lease_id, round(ttl * 1e9)), writes=True)
+        await self._call(lambda tables: tables.refresh(lease_id, round(ttl * 1e9)))
 
     async def _revoke(self, lease_id: int) -> None:
-        await self._call(lambda tables: tables.revoke(lease_id), writes=True)
+        await self._call(lambda tables: tables.revoke(lease_id))
 
     # ---- watches
 
@@ -184,11 +206,11 @@ class SqliteMetadataStore(BaseStore):
             self._worker.watching = len(self._hub) > 0
 
     async def changes(self, prefix: str, cursor: int) -> Changes | None:
-        found: Changes | None = await self._read(lambda tables: tables.changes(prefix, cursor))
+        found: Changes | None = await self._read(lambda tables: tables.changes(prefix, cursor), short=False)
         return found
 
     async def difference(self, prefix: str, cursor: int) -> Difference:
-        found: Difference = await self._read(lambda tables: tables.difference(prefix, cursor))
+        found: Difference = await self._read(lambda tables: tables.difference(prefix, cursor), short=False)
         return found
 
 

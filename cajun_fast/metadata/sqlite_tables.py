@@ -244,9 +244,13 @@ class Tables:
         """The keys of the log after a revision; None if they are too many or no longer there."""
         if revision < self.floor:
             return None
-        query = "SELECT key FROM log WHERE revision > ? LIMIT ?"
-        rows = self._execute(query, (revision, limit + 1)).fetchall()
-        return {key.decode() for (key,) in rows} if len(rows) <= limit else None
+        query = (  # one row: each of many would wait for Python's lock
+            "SELECT group_concat(CAST(key AS TEXT), char(0)) FROM "
+            "(SELECT key FROM log WHERE revision > ? LIMIT ?)"
+        )
+        joined = self._execute(query, (revision, limit + 1)).fetchone()[0]
+        keys = joined.split("\0") if joined is not None else []
+        return set(keys) if len(keys) <= limit else None
 
 
 Part = TypeVar("Part")

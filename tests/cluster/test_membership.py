@@ -13,7 +13,7 @@ from cajun_fast.cluster.membership import Membership, MembershipHooks, take_inca
 from cajun_fast.cluster.records import NodeRecord
 from cajun_fast.config import NodeAddress
 from cajun_fast.errors import ConfigError, MetadataStoreUnavailableError, ProtocolError
-from cajun_fast.metadata import KeySpace
+from cajun_fast.metadata import KeySpace, Lease
 from tests.cluster.worlds import FaultyStore, LoopClock, memory, turned
 
 KEYS = KeySpace("test")
@@ -73,6 +73,41 @@ async def seat(*, listens: bool = False, patience: float | None = None) -> Async
         store.rise()
         await made.membership.leave()
         await store.close()
+
+
+class SlowToWrite(FaultyStore):
+    """A disk that stalls: leases are refreshed late, reads are answered."""
+
+    delay = 0.0
+
+    def attach_lease(self, lease_id: int, ttl: float) -> Lease:
+        lease = super().attach_lease(lease_id, ttl)
+        refresh = lease.refresh
+
+        async def late() -> None:
+            await asyncio.sleep(self.delay)
+            await refresh()
+
+        lease.refresh = late  # type: ignore[method-assign]
+        return lease
+
+
+def test_a_renewal_that_comes_late_keeps_no_look_waiting() -> None:
+    async def story() -> None:
+        store = SlowToWrite(memory())
+        await store.connect()
+        s = Seat(store, patience=0.6)
+        await s.enter()
+        store.delay = 1.2  # twice as long as a look holds good
+        await asyncio.sleep(4 * TTL)
+        assert (s.paused, s.fenced) == ([], [])
+        store.delay = 10 * TTL
+        await asyncio.sleep(2 * TTL)
+        assert len(s.paused) == 1, "without a lease looks are worth nothing"
+        await s.membership.leave()
+        await store.close()
+
+    turned(story)
 
 
 def test_an_incarnation_is_given_once_even_when_many_ask() -> None:

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from cajun_fast.clock import ManualClock
 from cajun_fast.errors import (
     LeaseLostError,
     MetadataStoreUnavailableError,
     NotRunningError,
 )
-from cajun_fast.metadata import Compare, Delete, EventKind, Put
+from cajun_fast.metadata import Compare, Delete, EventKind, Put, sqlite_worker
 from cajun_fast.metadata.options import StoreOptions
 from cajun_fast.metadata.sqlite import SqliteMetadataStore
 from cajun_fast.metadata.sqlite_tables import ROWS, Tables
@@ -219,6 +220,82 @@ def wal_commits(store: SqliteMetadataStore) -> int:
     data = Path(f"{store.path}-wal").read_bytes()
     frame = 24 + int.from_bytes(data[8:12], "big")
     return sum(data[at + 4 : at + 8] != bytes(4) for at in range(32, len(data), frame))
+
+
+@asynccontextmanager
+async def locked(path: Path) -> AsyncIterator[None]:
+    """Another process is in the middle of a transaction, or its disk is."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("COMMIT")
+
+
+def batch(name: str) -> list[Put]:
+    return [Put(f"{name}/{n}", b"") for n in range(3)]
+
+
+async def test_a_read_waits_for_no_writer(tmp_path: Path) -> None:
+    """A node's look at its own seat: it must come in time whatever is written, by whom, and how slow the disk is."""
+    path = tmp_path / "c.db"
+    async with opened(path) as store:
+        before = await store.put("seat", b"mine")
+        async with locked(path):
+            blocked = asyncio.ensure_future(store.transact([], batch("claims")))
+            for _ in range(10):
+                await asyncio.sleep(0.01)
+                entry = await store.get("seat")
+                assert entry is not None
+                assert entry.revision == before
+                assert len((await store.list("")).entries) == 1
+            assert not blocked.done()
+        assert (await blocked).succeeded
+        assert len((await store.list("")).entries) == 4
+
+
+async def test_what_is_short_goes_before_the_batches_that_wait(tmp_path: Path) -> None:
+    path = tmp_path / "c.db"
+    async with opened(path) as store:
+        lease = await store.lease(30.0)
+        async with locked(path):
+            batches = [asyncio.ensure_future(store.transact([], batch(f"b{n}"))) for n in range(20)]
+            await asyncio.sleep(0.05)  # the thread waits with them
+            short = asyncio.ensure_future(store.put("seat", b"", lease=lease.id))
+            renewed = asyncio.ensure_future(lease.refresh())
+            await asyncio.sleep(0.05)
+        await renewed
+        outcomes = await asyncio.gather(*batches)
+        assert await short < min(outcome.revision for outcome in outcomes)
+        revisions = [outcome.revision for outcome in outcomes]
+        assert revisions == sorted(revisions), "batches keep their order"
+
+
+async def test_a_group_ends_when_its_time_is_over_and_the_rest_follows_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_worker, "LONGEST_GROUP", -1.0)  # each long job uses it up
+    path = tmp_path / "c.db"
+    async with opened(path) as store:
+        frames = wal_commits(store)
+        async with locked(path):
+            batches = [asyncio.ensure_future(store.transact([], batch(f"b{n}"))) for n in range(10)]
+            puts = [asyncio.ensure_future(store.put(f"k{n}", b"")) for n in range(10)]
+            await asyncio.sleep(0.05)
+        revisions = [outcome.revision for outcome in await asyncio.gather(*batches)]
+        assert revisions == sorted(revisions)
+        assert len(await asyncio.gather(*puts)) == 10
+        assert wal_commits(store) - frames >= 10
+
+
+async def test_a_read_that_finds_a_lease_over_ends_it_first(tmp_path: Path) -> None:
+    clock = ManualClock()
+    async with opened(tmp_path / "c.db", lease_clock=clock) as store:
+        lease = await store.lease(5.0)
+        await store.put("k", b"", lease=lease.id)
+        assert await store.get("k") is not None
+        clock.advance(6.0)
+        assert await store.get("k") is None
+        assert (await store.list("")).entries == ()
 
 
 async def test_one_that_refuses_does_not_disturb_its_group(tmp_path: Path) -> None:
