@@ -6,7 +6,8 @@ result says what happened and why, not just whether.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -204,6 +205,17 @@ class ClusterManager:
         silent = {name: str(each) for name, each in answers.items() if isinstance(each, CajunError)}
         return ShardedPage(page, page[-1].actor_id if more and page else None, silent)
 
+    async def all_actors(self, *, prefix: str = "", node: str | None = None) -> AsyncIterator[ActorInfo]:
+        """Each actor that ``get_cluster_actors`` lists, all pages of it; use it with ``async for``.
+
+        Raises CompactedError if the store forgets the listing's revision before its end (etcd, when it is compacted):
+        begin again.
+        """
+        async for page in self._directory.all(prefix):
+            for standing in page:
+                if node is None or standing.record.owner.node == node:
+                    yield _info(standing)
+
     async def get_leader(self) -> str | None:
         """Id of the node that leads, None during an election."""
         record = await self._leadership.read()
@@ -318,12 +330,7 @@ class ClusterManager:
 
     async def count_actors(self) -> Mapping[str, int]:
         """Actors of the directory by node; reads all of it."""
-        counts: dict[str, int] = {}
-        async for page in self._directory.all():
-            for standing in page:
-                node = standing.record.owner.node
-                counts[node] = counts.get(node, 0) + 1
-        return counts
+        return Counter([actor.node async for actor in self.all_actors()])
 
 
 def _info(standing: Standing) -> ActorInfo:

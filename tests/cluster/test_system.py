@@ -361,6 +361,9 @@ async def test_nodes_and_actors_are_listed_in_pages(cluster: Cluster) -> None:
     few = await a.manager.get_cluster_actors(prefix="q0", limit=3)
     assert [actor.actor_id for actor in few.actors] == ["q00", "q01", "q02"]
     assert await a.manager.count_actors() == {"a": 20, "b": 20}
+    assert [actor.actor_id async for actor in a.manager.all_actors(prefix="q0", node="b")] == [
+        f"q{n:02}" for n in range(10)
+    ]
 
 
 class Counter4(Counter):
