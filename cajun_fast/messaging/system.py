@@ -126,8 +126,8 @@ class MessagingSystem:
 
     async def stop(self, *, left: bool = False) -> None:
         """Wait a while until what was accepted is settled, then close all connections; what is left is settled as
-        lost. ``left``: this node has left its cluster in order, and the others part from it. Cut short, it is called
-        again and ends what is left."""
+        lost. ``left``: this node has left its cluster in order, and the others part from it. Cut short, it closes them
+        all the same."""
         self.stopping = True
         if self._listener is not None:
             self._listener.close()

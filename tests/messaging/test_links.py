@@ -382,7 +382,7 @@ async def test_two_that_leave_at_the_same_time_do_not_wait_for_each_other(make_n
     await asyncio.wait_for(asyncio.gather(a.messaging.stop(left=True), b.messaging.stop(left=True)), 5)
 
 
-async def test_a_stop_that_was_cut_short_is_ended_by_the_next_one(make_node, monkeypatch):
+async def test_a_stop_that_is_cut_short_closes_every_connection_all_the_same(make_node, monkeypatch):
     a, b = await make_node("a"), await make_node("b")
     a.knows(b)
     await b.record("x")
@@ -393,8 +393,6 @@ async def test_a_stop_that_was_cut_short_is_ended_by_the_next_one(make_node, mon
         await asyncio.sleep(0)
         cut.cancel()
         await asyncio.gather(cut, return_exceptions=True)
-    assert a.messaging._connections
-    await a.messaging.stop()
     assert not a.messaging._connections
     await until(lambda: not b.messaging._connections)
 
