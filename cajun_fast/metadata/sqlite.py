@@ -2,7 +2,8 @@
 
 Laws: three slashes before a relative path, four before an absolute one, as in SQLAlchemy. The loop never
 touches the database: verbs go to the store's own threads (sqlite_worker) and come back as futures. Reads have a
-thread and a connection of their own: they wait neither for a writer, of any process, nor for a disk that stalls.
+thread and a connection of their own: they wait neither for a writer, of any process, nor for a disk that stalls;
+only for a watch that was opened before them, since it is settled when the next call returns.
 Leases end by CLOCK_MONOTONIC, which all processes of a machine share, nobody sets, and which stands still
 while the machine sleeps, as the holders' own deadlines do. A store belongs to the process that opened it.
 """
@@ -58,6 +59,7 @@ class SqliteMetadataStore(BaseStore):
         self._room = asyncio.Semaphore(QUEUE)
         self._worker: Worker | None = None
         self._reader: Worker | None = None
+        self._openings: set[asyncio.Future[Any]] = set()
         self._process = os.getpid()
         self._file, self._reads = (
             DatabaseFile(
@@ -130,6 +132,8 @@ class SqliteMetadataStore(BaseStore):
     async def _read(self, verb: Verb, *, short: bool = True) -> Any:
         self.check_open()
         self._checked()
+        if opening := [each for each in self._openings if not each.done()]:
+            await asyncio.wait(opening)
         async with self._room:
             self._checked()
             assert self._reader is not None  # the two come and go together
@@ -199,6 +203,8 @@ class SqliteMetadataStore(BaseStore):
         worker.watching = True
         opening = worker.submit(lambda tables: tables.opening(prefix, revision), writes=False)
         opening.add_done_callback(_seen)
+        self._openings.add(opening)
+        opening.add_done_callback(self._openings.discard)
         return self._hub.open(self, prefix, opening, self._on_watch_closed)
 
     def _on_watch_closed(self, _watch: LogWatch) -> None:

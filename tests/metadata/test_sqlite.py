@@ -253,6 +253,28 @@ async def test_a_read_waits_for_no_writer(tmp_path: Path) -> None:
         assert len((await store.list("")).entries) == 4
 
 
+async def test_a_read_comes_after_the_watch_that_was_opened_before_it(tmp_path: Path) -> None:
+    """The threads are two, and what a watch tells begins before its store's next call, reads too."""
+    path = tmp_path / "c.db"
+    async with opened(path) as store, opened(path) as other:
+        watch = store.watch("k")
+        with closing(sqlite3.connect(path, isolation_level=None)) as rude:
+            rude.execute("BEGIN IMMEDIATE")
+            blocked = asyncio.ensure_future(store.put("mine", b""))
+            await asyncio.sleep(0.02)  # now the thread that writes waits
+            late = store.watch("k")
+            read = asyncio.ensure_future(store.get("k"))
+            await asyncio.sleep(0.05)
+            assert not read.done()
+            rude.execute("COMMIT")
+        await blocked
+        assert await read is None
+        await other.put("k", b"")
+        async with asyncio.timeout(PATIENCE):
+            for each in (watch, late):
+                assert [event.entry.key for event in await anext(aiter(each))] == ["k"]
+
+
 async def test_what_is_short_goes_before_the_batches_that_wait(tmp_path: Path) -> None:
     path = tmp_path / "c.db"
     async with opened(path) as store:
