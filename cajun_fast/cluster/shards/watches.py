@@ -211,13 +211,12 @@ class ShardWatches:
             )  # fmt: skip
         else:
             return LATER
-        match answer:
-            case "stands" if target in self._homes:
-                return self._stands(target, record)
-            case "unknown":
-                return NODE_LOST
-            case "absent":
-                return STOPPED if goes_on else NOT_FOUND
+        if answer == STANDS and target in self._homes:
+            return self._stands(target, record)
+        if answer == UNKNOWN:
+            return NODE_LOST
+        if answer == ABSENT:
+            return STOPPED if goes_on else NOT_FOUND
         return LATER
 
     def _stands(self, target: str, record: ShardRecord) -> str | None:

@@ -7,6 +7,7 @@
     nodes     the processes
     show      conducts the whole
     screen    what is printed
+    interrupts  what a signal does to all of it
 
 What is verified, and how precisely, stands in ``verdict``.
 """

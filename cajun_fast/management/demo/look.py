@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
-import signal
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Annotated
 import typer
 
 import cajun_fast as cf
+from cajun_fast.management.demo.interrupts import interruptible
 from cajun_fast.management.demo.nodes import Nodes
 from cajun_fast.management.logs import hush
 
@@ -43,27 +43,7 @@ def look(
     ] = "127.0.0.1:0",
 ) -> None:
     """Run a small cluster with something to do, and show where its dashboard is. Ctrl-C or SIGTERM ends it."""
-    raise typer.Exit(cf.run(until_told(LookOptions(nodes, actors, rate, http))))
-
-
-async def until_told(options: LookOptions) -> int:
-    """The exit status: 130 after Ctrl-C, 143 after SIGTERM; the nodes are stopped then, and the folder is gone."""
-    task = asyncio.ensure_future(show(options))
-    caught: list[signal.Signals] = []
-
-    def end(number: signal.Signals) -> None:
-        caught.append(number)
-        task.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, end, number)
-    try:
-        await task
-    except asyncio.CancelledError:
-        if not caught:
-            raise
-        return 128 + caught[0]
-    return 0
+    raise typer.Exit(cf.run(interruptible(show(LookOptions(nodes, actors, rate, http)))))
 
 
 async def show(options: LookOptions) -> None:

@@ -10,9 +10,7 @@ import asyncio
 import contextlib
 import json
 import random
-import signal
 import string
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ import cajun_fast as cf
 from cajun_fast.management.demo import books
 from cajun_fast.management.demo.accounts import PARTNERS, Plan, account_id
 from cajun_fast.management.demo.books import Control, Ledger
+from cajun_fast.management.demo.interrupts import interruptible
 from cajun_fast.management.demo.nodes import LEASE_TTL, Nodes
 from cajun_fast.management.demo.screen import Line, Meter, Sample, Screen, milliseconds, words_of
 from cajun_fast.management.demo.verdict import Verdict, judge
@@ -80,24 +79,8 @@ def run_demo(options: DemoOptions) -> int:
 async def _interruptible(options: DemoOptions) -> int:
     if not options.verbose:
         hush()
-    screen = Screen(quiet=options.as_json)
-    task = asyncio.ensure_future(Show(options, screen).run())
-    caught: list[signal.Signals] = []
-
-    def interrupt(number: signal.Signals) -> None:
-        caught.append(number)
-        task.cancel()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, interrupt, number)
-    try:
-        return await task
-    except asyncio.CancelledError:
-        if not caught:
-            raise
-        print("demo: interrupted; all nodes are stopped", file=sys.stderr)  # noqa: T201
-        return 128 + caught[0]
+    show = Show(options, Screen(quiet=options.as_json))
+    return await interruptible(show.run(), "demo: interrupted; all nodes are stopped")
 
 
 class Show:

@@ -100,14 +100,15 @@ def known(system: cf.ClusterActorSystem, target: str) -> set[str]:
     return set(watches(system)._watchers.get(place, {}).get(target, ()))
 
 
-async def watched(systems: list[cf.ClusterActorSystem], target: str, owner: str) -> list[cf.Pid]:
+async def watched(
+    systems: list[cf.ClusterActorSystem], target: str, owner: cf.ClusterActorSystem
+) -> list[cf.Pid]:
     """A watcher on each node, once the owner knows of all."""
     names = {system.system_id for system in systems}
     watchers = [await system.register(Watcher, f"{system.system_id}-{target[8:]}") for system in systems]
     for watcher in watchers:
         await watcher.ask(["watch", target])
-    by_name = {system.system_id: system for system in systems}
-    await eventually(lambda: known(by_name[owner], target) == names)
+    await eventually(lambda: known(owner, target) == names)
     return watchers
 
 
@@ -119,7 +120,7 @@ async def all_told(watchers: list[cf.Pid], *expected: tuple[str, str]) -> None:
 async def test_an_end_is_told_and_a_passivation_is_none(sessions: Cluster) -> None:
     systems = await shared(sessions, "a", "b", "c")
     target = entity_on(systems[0], "b")
-    watchers = await watched(systems, target, "b")
+    watchers = await watched(systems, target, systems[1])
     regions = [system._node.sharding.region for system in systems]
     assert [region.started for region in regions] == [0, 0, 0], "a watch starts nobody"
     for _ in range(3):
@@ -145,7 +146,7 @@ async def test_a_start_that_fails_and_children_and_an_unknown_type_are_told(
     monkeypatch.setattr(module, "PATIENCE", 0.3)
     systems = await shared(sessions, "a", "b")
     bad = next(f"session#bad{n}" for n in range(500) if systems[0].sharded("session").node(f"bad{n}") == "b")
-    watchers = await watched(systems, bad, "b")
+    watchers = await watched(systems, bad, systems[1])
     with pytest.raises(cf.CajunError, match="as asked"):
         await systems[0].pid(bad).ask("node")
     await all_told(watchers, (bad, "failed"))
@@ -178,7 +179,7 @@ async def test_a_shard_takes_those_who_watch_along(sessions: Cluster) -> None:
         if f"session#{n}" != running and a.sharded("session").node(str(n)) == "b"
     )
     await a.pid(running).ask(1)
-    first, second = await watched(systems, running, "b"), await watched(systems, resting, "b")
+    first, second = await watched(systems, running, b), await watched(systems, resting, b)
 
     async def deaf(node: str, request: Any) -> Any:
         raise TimeoutError
@@ -201,9 +202,7 @@ async def test_a_node_that_stops_in_order_tells_of_nothing_that_moves(sessions: 
     a, b = await shared(sessions, "a", "b")
     target = entity_on(a, "b")
     await a.pid(target).ask(1)
-    watcher = await a.register(Watcher, "w")
-    await watcher.ask(["watch", target])
-    await eventually(lambda: known(b, target) == {"a"})
+    [watcher] = await watched([a], target, b)
     sessions.members.pop("b")
     await b.stop()
     await lie_on(sessions, "a")
@@ -220,9 +219,7 @@ async def test_the_last_node_of_a_type_tells_that_its_actors_stop(sessions: Clus
     sessions.types = types
     target = entity_on(b, "b")
     await b.pid(target).ask(1)
-    watcher = await a.register(Watcher, "w")
-    await watcher.ask(["watch", target])
-    await eventually(lambda: known(b, target) == {"watching"})
+    [watcher] = await watched([a], target, b)
     sessions.members.pop("b")
     await b.stop()
     assert await told(watcher) == [(target, "stopped")]
@@ -231,13 +228,10 @@ async def test_the_last_node_of_a_type_tells_that_its_actors_stop(sessions: Clus
 async def test_with_the_owner_of_its_shard_an_actor_is_lost(sessions: Cluster) -> None:
     sessions.settings |= {"membership.lease_ttl": 5.0, "membership.suspicion_timeout": 2.0}
     systems = await shared(sessions, "a", "b", "c")
-    a, b, _ = systems
+    a, b, c = systems
     target = entity_on(a, "b")
     await a.pid(target).ask(1)
-    watchers = [await system.register(Watcher, f"w{system.system_id}") for system in (a, systems[2])]
-    for watcher in watchers:
-        await watcher.ask(["watch", target])
-    await eventually(lambda: known(b, target) == {"a", "c"})
+    watchers = await watched([a, c], target, b)
     await sessions.kill("b")
     for watcher in watchers:
         assert await told(watcher) == [(target, "node-lost")]
@@ -273,7 +267,7 @@ async def test_a_new_owner_that_knows_of_no_watch_has_lost_what_was_watched(sess
     systems = await shared(sessions, "a", "b")
     a, b = systems
     target = entity_on(a, "b")
-    [watcher, _] = await watched(systems, target, "b")
+    [watcher, _] = await watched(systems, target, b)
     watches(b)._watchers.clear()
     await b._node.membership.update(cordoned=True)
     await lie_on(sessions, "a")
