@@ -8,7 +8,14 @@ from __future__ import annotations
 
 
 class CajunError(Exception):
-    """Root of all errors of this package."""
+    """Root of all errors of this package. ``message_id``: of the one message that it tells of, where a link had numbered
+    it; ``explain`` knows it."""
+
+    message_id: str | None = None
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if self.message_id is None else f"{text} (message {self.message_id})"
 
 
 class ConfigError(CajunError, ValueError):

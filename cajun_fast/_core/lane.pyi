@@ -25,6 +25,7 @@ class Exchange:
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
     guarantee: int
+    life: int
     now: int
     fence_at: int
     weighing: bool

@@ -19,13 +19,15 @@ logger = logging.getLogger("cajun_fast.dead_letters")
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One of them. ``message`` is bytes where it was encoded already, ``at_ns`` the node's clock."""
+    """One of them. ``message`` is bytes where it was encoded already, ``at_ns`` the node's clock; ``message_id`` is what
+    ``explain`` knows, where a link had numbered it and the number is at hand: see docs/observability.md."""
 
     target: str
     message: Any
     reason: str
     sender: str | None
     at_ns: int
+    message_id: str | None = None
 
 
 Subscriber = Callable[[DeadLetter], None]
@@ -41,11 +43,12 @@ class DeadLetters:
         self._subscribers: list[Subscriber] = []
         self._throttle = Throttle(clock, logged_per_second)
 
-    def record(self, target: str, message: Any, reason: str, sender: Pid | None = None) -> None:
+    def record(
+        self, target: str, message: Any, reason: str, sender: Pid | None = None, message_id: str | None = None
+    ) -> None:
         """One more. Does not raise, whatever subscribers do."""
-        letter = DeadLetter(
-            target, message, reason, sender.id if sender is not None else None, self._clock.now_ns()
-        )
+        by = sender.id if sender is not None else None
+        letter = DeadLetter(target, message, reason, by, self._clock.now_ns(), message_id)
         self._counts[reason] += 1
         self._kept.append(letter)
         skipped = self._throttle.pass_one()
@@ -59,13 +62,14 @@ class DeadLetters:
 
     def _log(self, letter: DeadLetter, skipped: int) -> None:
         logger.warning(
-            "dead letter for %r (%s): a %s from %s%s",
+            "dead letter for %r (%s): a %s from %s%s%s",
             letter.target,
             letter.reason,
             type(letter.message).__name__,
             letter.sender or "nobody",
+            f", message {letter.message_id}" if letter.message_id else "",
             f", and {skipped} more that were not logged" if skipped else "",
-            extra={"actor": letter.target, "reason": letter.reason},
+            extra={"actor": letter.target, "reason": letter.reason, "message_id": letter.message_id},
         )
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:

@@ -33,8 +33,10 @@ class Router(Protocol):
 class DeadLetterSink(Protocol):
     """Takes messages that reached no handler."""
 
-    def record(self, target: str, message: Any, reason: str, sender: Pid | None = None) -> None:
-        """Must not raise."""
+    def record(
+        self, target: str, message: Any, reason: str, sender: Pid | None = None, message_id: str | None = None
+    ) -> None:
+        """Must not raise. ``message_id``: of a message that a link has numbered."""
         ...
 
 

@@ -163,7 +163,13 @@ class Fates:
             "link": self._sender_side(message_id) if mine else self._receiver_side(message_id),
             "events": [[stage, detail, target, self._age(at)] for stage, detail, _, _, _, target, at in rows],
             "measured": exchange.sampler.every,
+            "letter": self._letter(str(message_id)),
         }
+
+    def _letter(self, text: str) -> str | None:
+        """Why it is a dead letter here; None: it is not among those that are kept."""
+        letters = self._node.actors.dead_letters
+        return next((letter.reason for letter in letters if letter.message_id == text), None)
 
     def _sender_side(self, message_id: MessageId) -> dict[str, Any] | None:
         messaging = self._node.messaging
@@ -209,6 +215,9 @@ def judge(message_id: MessageId, found: Mapping[str, Mapping[str, Any]]) -> Fate
     targets = [row[2] for answer in found.values() for row in answer["events"]]
     target = str(targets[0]) if targets else None
     stage, node, text = _verdict(message_id, found, {event.stage: event for event in events})
+    for name, answer in found.items():
+        if answer.get("letter") is not None:
+            text += f" (dead letter on node {name!r}: {answer['letter']})"
     return Fate(message_id, stage, node, target, text, tuple(events))
 
 
@@ -226,15 +235,19 @@ def _verdict(
     for stage, became, text in (
         ("unknown", "unknown", "its receiver was lost before it answered: it may or may not have been handled"),
         ("voided", "ended", "it ended on node {!r} before it left: its deadline, or an open circuit breaker"),
-        ("unseen", "came-back", "its receiver was lost before it saw it; node {!r} sends it another way"),
     ):  # fmt: skip
         if stage in noted:
             return became, noted[stage].node, text.format(noted[stage].node)
-    refused = noted.get("came-back") or noted.get("turned-away")
+    refused, ended = noted.get("came-back") or noted.get("turned-away"), noted.get("ended")
     if refused is not None:
-        final = refused.detail in {VERDICTS[verdict] for verdict in FINAL}
-        rest = "its sender was told" if final else "it goes another way, under another number"
+        final = ended is not None or refused.detail in {VERDICTS[verdict] for verdict in FINAL}
+        rest = "it ended there" if final else "it goes another way, under another number"
         return ("ended" if final else "came-back"), refused.node, f"it was refused: {refused.detail}; {rest}"
+    if ended is not None:
+        return "ended", ended.node, f"it found no way from node {ended.node!r} any more, and ended there"
+    if "unseen" in noted:
+        node = noted["unseen"].node
+        return "came-back", node, f"its receiver was lost before it saw it; node {node!r} sends it another way"
     return _by_numbers(message_id, found, sender.get("link"), noted)
 
 

@@ -219,6 +219,7 @@ class Node:
 
     async def open_links(self, port: int) -> None:
         """Of this incarnation, at that port."""
+        self.exchange.life = self.owner.incarnation
         self.messaging = make_messaging(
             self.config, self.owner, self.actors, self.ports, self.security, self._new_home
         )

@@ -127,6 +127,7 @@ class Reporter:
             "age": self._age(letter.at_ns),
             "type": type(letter.message).__name__,
             "message": _shown(letter.message),
+            "message_id": letter.message_id,
         }
 
 

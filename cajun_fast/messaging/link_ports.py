@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 class DeadLetterSink(Protocol):
     """Takes messages that reached no handler."""
 
-    def record(self, target: str, message: Any, reason: str, sender: Pid | None = None) -> None: ...
+    def record(
+        self, target: str, message: Any, reason: str, sender: Pid | None = None, message_id: str | None = None
+    ) -> None: ...
 
 
 log = logging.getLogger("cajun_fast.messaging")
@@ -85,12 +87,12 @@ class LinkPorts:
         log.warning("a message from node %s to actor %s cannot be read: %s", self.peer, target, error,
                     extra={"link": self.peer, "actor": target})  # fmt: skip
 
-    def broken(self, target: str, message: Any, error: Exception) -> None:
+    def broken(self, target: str, message: Any, error: Exception, message_id: str | None = None) -> None:
         """Handing a message over failed inside of this package: it counts as handed over, so that it does not come
         back with each connection."""
         log.error("a message from node %s to actor %s was lost by a fault", self.peer, target, exc_info=error,
                   extra={"link": self.peer, "actor": target})  # fmt: skip
-        self.dead_letters.record(target, message, "fault", None)
+        self.dead_letters.record(target, message, "fault", None, message_id)
 
     def refusal_error(self, verdict: int, target: str, node: str) -> CajunError:
         """The error for a final refusal."""

@@ -38,7 +38,9 @@ class Letters:
         self.node = node
         self.all: list[tuple[str, Any, str]] = []
 
-    def record(self, target: str, message: Any, reason: str, sender: Any = None) -> None:
+    def record(
+        self, target: str, message: Any, reason: str, sender: Any = None, message_id: str | None = None
+    ) -> None:
         if isinstance(message, bytes):
             message = self.node.codec.decode(message)
         self.all.append((target, message, reason))

@@ -28,6 +28,14 @@ class Log(cf.Actor):
         self.seen.append(message)
 
 
+class Leaver(cf.Actor):
+    """Stops at "go"."""
+
+    def receive(self, message: Any, context: cf.Context) -> None:
+        if message == "go":
+            context.stop()
+
+
 def test_an_id_is_read_back_from_its_text() -> None:
     message_id = MessageId("eu/node-1", 3, 65537, 42)
     assert MessageId.parse(str(message_id)) == message_id
@@ -170,4 +178,81 @@ async def test_what_dies_with_its_receiver_is_told_as_unknown(member: Member) ->
     fate = judge(last, {"b": b._node.fates.here(last)})
     assert (fate.stage, fate.target) == ("unknown", "log")
     assert "may or may not" in fate.text
+    gate.set()
+
+
+async def test_a_dead_letter_at_the_sender_names_the_message_it_was(member: Member) -> None:
+    a, b = await member("a"), await member("b")
+    await a.register(Leaver, "log")
+    there = b.pid("log")
+    await there.send("stay")
+    there.tell("go")
+    there.tell("too late")
+    sent = b.manager.last_message_id(there)
+    await until(lambda: b.dead_letters.total)
+    (letter,) = b.dead_letters
+    assert sent is not None
+    assert letter.message_id is not None
+    named = MessageId.parse(letter.message_id)
+    assert named.stream == sent.stream
+    assert named.sequence >= sent.sequence  # it may have been tried again, under another number
+    fate = await a.manager.explain(letter.message_id)
+    assert (fate.stage, fate.node) == ("ended", "b")
+    assert "the actor was not there; it ended there" in str(fate)
+    assert "(dead letter on node 'b': ActorNotFoundError)" in str(fate)
+
+
+async def test_a_dead_letter_at_the_mailbox_s_door_names_the_message_measured_or_not(member: Member) -> None:
+    a, b = await member("a", {"observability.sample_budget": 0}), await member("b")
+    gate = asyncio.Event()
+    await a.register(Log, "log", [], gate, mailbox_capacity=1, mailbox_policy=cf.MailboxPolicy.DROP_NEW)
+    there = b.pid("log")
+    for number in range(4):
+        await there.send(number)
+    last = b.manager.last_message_id(there)
+    letters = list(a.dead_letters)
+    assert letters
+    assert letters[-1].message_id == str(last)
+    fate = await b.manager.explain(last)
+    assert fate.stage == "let-go"
+    assert "(dead letter on node 'a': mailbox-full)" in str(fate)
+    gate.set()
+
+
+async def test_a_dead_letter_out_of_a_mailbox_names_the_message_where_it_is_measured(member: Member) -> None:
+    a, b = await member("a"), await member("b")
+    gate = asyncio.Event()
+    await a.register(Log, "log", [], gate, mailbox_capacity=1, mailbox_policy=cf.MailboxPolicy.DROP_OLDEST)
+    there = b.pid("log")
+    ids = []
+    for number in range(4):
+        await there.send(number)
+        ids.append(str(b.manager.last_message_id(there)))
+    assert [letter.message_id for letter in a.dead_letters] == ids[1:3]
+    a.pid("log").tell("from here")
+    assert [letter.message_id for letter in a.dead_letters] == ids[1:4]
+    a.pid("log").tell("pushes that out, which no link has numbered")
+    assert [letter.message_id for letter in a.dead_letters] == [*ids[1:4], None]
+    gate.set()
+
+
+async def test_an_error_about_a_message_that_was_numbered_names_it(member: Member) -> None:
+    a, b = await member("a"), await member("b")
+    gate = asyncio.Event()
+    await a.register(Log, "log", [], gate)
+    there = b.pid("log")
+    await there.send(1)
+    link, peer = b._node.messaging.link("a"), b._node.messaging.peer("a")
+    assert peer is not None
+    assert peer.connection is not None
+    peer.connection.transport.pause_reading()  # no acknowledgement comes any more
+    sending = asyncio.ensure_future(there.send(2))
+    await until(lambda: link.unsettled)
+    last = b.manager.last_message_id(there)
+    await until(lambda: last is not None and link.flushed >= last.sequence)
+    link.end("killed")
+    with pytest.raises(cf.OutcomeUnknownError, match=rf"\(message {last}\)$") as caught:
+        await sending
+    assert caught.value.message_id == str(last)
+    assert cf.OutcomeUnknownError("x").message_id is None
     gate.set()

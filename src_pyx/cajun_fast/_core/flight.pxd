@@ -19,6 +19,7 @@ cdef enum Stage:
     UNKNOWN = 8         # its peer was lost while it had no verdict: it may have been handled
     UNSEEN = 9          # its peer was lost before it can have seen it: it looks for another way
     VOIDED = 10         # ended here before it ever left: its deadline, or an open breaker
+    ENDED = 11          # it had left, came back and found no other way: an error to its sender, or a dead letter
 
 cdef struct Note:
     int64_t at          # ns of the node's clock, coarse
@@ -35,3 +36,7 @@ cdef class Flight:
 
     cdef int note(self, int stage, int detail, str node, uint64_t stream, uint64_t sequence, str target,
                   int64_t at) except -1
+
+# A message's identity as text: what dead letters and errors say, and `explain` reads (cluster/fate.py). None for a node
+# without a life: it is no member of a cluster, and nobody could be asked.
+cdef str message_id(str node, uint64_t life, uint64_t stream, uint64_t sequence)

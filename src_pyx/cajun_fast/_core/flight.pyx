@@ -5,6 +5,7 @@ from libc.stdlib cimport free, malloc
 STAGES = {
     SENT: "sent", ARRIVED: "arrived", HANDLED: "handled", FAILED: "failed", TURNED_AWAY: "turned-away",
     CAME_BACK: "came-back", LET_GO: "let-go", UNKNOWN: "unknown", UNSEEN: "unseen", VOIDED: "voided",
+    ENDED: "ended",
 }
 
 
@@ -74,3 +75,7 @@ cdef class Flight:
         cdef Note *note = &self.notes[number & (self.capacity - 1)]
         node, target = self.names[number & (self.capacity - 1)]
         return STAGES[note.stage], note.detail, node, note.stream, note.sequence, target, note.at
+
+
+cdef str message_id(str node, uint64_t life, uint64_t stream, uint64_t sequence):
+    return f"{node}/{life}/{stream}/{sequence}" if life and sequence else None

@@ -37,7 +37,8 @@ cdef class Inbound:
     cdef Codec plain                    # for errors
     cdef Replies replies                # where answers to this peer's asks go
     cdef object link                    # told of room (signal_room); borrowed ports
-    cdef object ports                   # LinkPorts: replies_for(node), decode_error(plain), right_to(id), may_say(id, message)
+    cdef object ports                   # LinkPorts: replies_for(node), decode_error(plain), right_to(id), may_say(id, message),
+                                        # broken(id, message, error, message_id)
     cdef readonly ReceiveWindow seen
     cdef readonly BulkIn transfers
     cdef public uint64_t stream         # the peer's, 0 before its first START
@@ -58,6 +59,8 @@ cdef class Inbound:
     cdef Mark mark(self, Record *record)
     cdef Mark traced_mark(self, Record *record)
     cdef int note_arrival(self, Mark mark, Record *record) except -1
+    cdef int dropped(self, Record *record, InName name, object message) except -1
+    cdef str number(self)
     cdef int deliver_safely(self, Record *record, InName name, object message) except -1
     cdef int refuse_unread(self, Record *record, InName name, int verdict) except -1
     cdef int on_answer(self, Record *record) except -1

@@ -6,7 +6,7 @@ from cajun_fast._core.codec cimport Codec
 from cajun_fast._core.frame cimport (
     IN_BULK, NUMBERED, WITH_DEADLINE, WITH_ORIGIN, WITH_SENDER, Record, get_record,
 )
-from cajun_fast._core.flight cimport ARRIVED, TURNED_AWAY
+from cajun_fast._core.flight cimport ARRIVED, LET_GO, TURNED_AWAY, message_id
 from cajun_fast._core.instruments cimport Mark, mark_at
 from cajun_fast._core.ports cimport (
     ASK, DROPPED, DURABLE, FAULT, FORBIDDEN, FULL, MOVING, NAME, NOT_HERE, REPLY, TAKEN, TELL, TOO_LARGE, UNREADABLE, VOID, Inbox, Replies,
@@ -126,11 +126,26 @@ cdef class Inbound:
             name.inbox = self.exchange.find_inbox(name.id)
             if name.inbox is not None:
                 verdict = self.deliver_safely(record, name, message)
-        if verdict != TAKEN and verdict != DROPPED:
-            self.refuse(name, seq, verdict)
-        elif self.exchange.weighing:
+        if verdict == DROPPED:
+            self.dropped(record, name, message)
+        elif verdict != TAKEN:
+            return self.refuse(name, seq, verdict)
+        if self.exchange.weighing:
             name.inbox.weigh(record.size)
         return 0
+
+    cdef int dropped(self, Record *record, InName name, object message) except -1:
+        """The mailbox has let it go at its door. Numbered ones are for whoever numbered them, asks are answered."""
+        self.exchange.losses.note(
+            LET_GO, 0, self.replies.node, self.stream, self.frame_seq, name.id, self.exchange.now)
+        if record.kind == TELL and not record.flags & NUMBERED:
+            sender = self.name(record.sender).pid if record.flags & WITH_SENDER else None
+            self.exchange.dead_letters.record(name.id, message, "mailbox-full", sender, self.number())
+        return 0
+
+    cdef str number(self):
+        """Of the message that is handed over."""
+        return message_id(self.replies.node, self.link.incarnation or 0, self.stream, self.frame_seq)
 
     cdef int deliver_safely(self, Record *record, InName name, object message) except -1:
         """`deliver`; an error out of it is a fault of this package and must not come back with each reconnect."""
@@ -139,7 +154,7 @@ cdef class Inbound:
         except ProtocolError:
             raise
         except Exception as error:
-            self.ports.broken(name.id, message, error)
+            self.ports.broken(name.id, message, error, self.number())
             if record.kind == ASK:
                 self.replies.fault(record.tag, error)
             return TAKEN

@@ -8,7 +8,7 @@ from cpython.object cimport PyTypeObject, inquiry, traverseproc, visitproc
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport uint32_t
 
-from cajun_fast._core.flight cimport LET_GO
+from cajun_fast._core.flight cimport LET_GO, message_id
 from cajun_fast._core.instruments cimport Mark, mark_at
 from cajun_fast._core.lane cimport Exchange
 from cajun_fast._core.mailbox cimport (
@@ -37,6 +37,12 @@ cdef object dated(Replies replies, int64_t deadline, Exchange exchange):
     both.deadline = deadline
     both.mark, exchange.mark = exchange.mark, None
     return both
+
+
+cdef str number_of(object extra):
+    """Of a message that a link has numbered and that is measured; None for all others: numbers are not kept here."""
+    cdef Mark mark = (<Dated>extra).mark if type(extra) is Dated else None
+    return None if mark is None or mark.node is None else message_id(mark.node, mark.life, mark.stream, mark.sequence)
 
 
 cdef object trace_of(object extra):
@@ -73,7 +79,6 @@ cdef class Intake(Resident):
         if verdict == RING_FULL:
             verdict = self.refuse(message, sender, replies, tag, direct)
             if verdict == DROPPED and type(extra) is Dated:
-                self.note_dropped(<Dated> extra)
                 self.note_trace(<Dated> extra, self.mailbox_full())
             return verdict
         if verdict == RING_DROPPED_OLDEST:
@@ -87,7 +92,7 @@ cdef class Intake(Resident):
             raise self.mailbox_full()
         if tag:
             replies.fault(tag, self.mailbox_full())
-        else:
+        elif not direct:                    # else by the link, which knows its number
             self.dispatcher.exchange.dead_letters.record(self.id, message, "mailbox-full", sender)
         return DROPPED
 
@@ -114,7 +119,7 @@ cdef class Intake(Resident):
         if entry.tag:
             (<Replies> (<Dated> extra).replies if type(extra) is Dated else <Replies> extra).fault(entry.tag, error)
         else:
-            self.dispatcher.exchange.dead_letters.record(self.id, message, reason, sender)
+            self.dispatcher.exchange.dead_letters.record(self.id, message, reason, sender, number_of(extra))
         return 0
 
     cdef int note_dropped(self, Dated dated) except -1:

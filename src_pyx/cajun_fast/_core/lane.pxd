@@ -24,9 +24,10 @@ from cajun_fast._core.ports cimport Carrier, Inbox, Replies, Tracer
 
 cdef class Exchange:
     cdef readonly str node_id
+    cdef public uint64_t life           # its incarnation; 0: it is no member of a cluster
     cdef readonly object loop
     cdef public object router           # port: resolve(lane), refresh(lane); see cajun_fast/actors/ports.py
-    cdef public object dead_letters     # port: record(target, message, reason, sender)
+    cdef public object dead_letters     # port: record(target, message, reason, sender, message_id)
     cdef readonly Asks asks
     cdef readonly object clock          # () -> int ns
     cdef public object encode           # message -> bytes, for what waits before it has a link
@@ -79,6 +80,7 @@ cdef class Waiting:                     # a message that has not found its way y
     cdef readonly object waiter
     cdef readonly object trace          # bytes of a frame's TRACE option; None for nearly all
     cdef object route                   # the span of its wait here
+    cdef uint64_t stream, sequence      # the last number that a link gave it; 0: none
 
     cdef int leave_link(self) except -1
 

@@ -11,7 +11,7 @@ from collections import deque
 from cpython.object cimport PyObject
 from cpython.pythread cimport PyThread_get_thread_ident
 
-from cajun_fast._core.flight cimport Flight
+from cajun_fast._core.flight cimport ENDED, Flight, message_id
 from cajun_fast._core.frame cimport NUMBERED
 from cajun_fast._core.instruments cimport Mark, Sampler, mark_at
 from cajun_fast._core.locations cimport Location
@@ -559,6 +559,8 @@ cdef class Lane:
         if item.guarantee & NUMBERED:
             self.way.on_final(item.message, error)
             return 0
+        if item.sequence:
+            self.exchange.losses.note(ENDED, 0, None, item.stream, item.sequence, self.target, self.exchange.now)
         if item.waiter is not None:
             if not item.waiter.done():
                 item.waiter.set_exception(error)
@@ -572,7 +574,8 @@ cdef class Lane:
             self.exchange.ended_told += 1
         else:
             self.exchange.dead_letters.record(
-                self.target, item.message, getattr(error, "reason", type(error).__name__), item.sender)
+                self.target, item.message, getattr(error, "reason", type(error).__name__), item.sender,
+                message_id(self.exchange.node_id, self.exchange.life, item.stream, item.sequence))
         return 0
 
     cdef int take_back(self, Waiting item, int verdict, object hint) except -1:

@@ -42,6 +42,7 @@ cdef class Settling(Outbound):
     cdef int settle_lanes(self) except -1
     cdef bint is_open(self, Lane lane) except -1
     cdef int release(self, Lane lane, Rerouting state) except -1
+    cdef object about(self, uint64_t seq, object error)
     cdef int note(self, int stage, int detail, uint64_t seq, Lane lane) except -1
     cdef object take_waiter(self, uint64_t seq)
     cdef Waiting waiting_from(self, Record *record, uint64_t seq)

@@ -3,7 +3,7 @@
 from libc.stdint cimport UINT64_MAX, int64_t, uint32_t, uint64_t
 
 from cajun_fast._core.frame cimport GUARANTEE, IN_BULK, NUMBERED, WITH_DEADLINE, get_record
-from cajun_fast._core.flight cimport CAME_BACK, UNKNOWN, UNSEEN, VOIDED
+from cajun_fast._core.flight cimport CAME_BACK, UNKNOWN, UNSEEN, VOIDED, message_id
 from cajun_fast._core.lane cimport waiting_of
 from cajun_fast._core.outbound cimport Trial
 from cajun_fast._core.outbuf cimport Slab
@@ -105,7 +105,7 @@ cdef class Settling(Outbound):
         item = self.waiting_from(&record, seq)
         self.note(CAME_BACK, verdict, seq, lane)
         if verdict in (UNREADABLE, EXPIRED, FORBIDDEN, TOO_LARGE):
-            return lane.end(item, self.ports.refusal_error(verdict, lane.target, self.peer))
+            return lane.end(item, self.about(seq, self.ports.refusal_error(verdict, lane.target, self.peer)))
         state = self.rerouting.get(lane)
         if state is None:
             state = self.rerouting[lane] = Rerouting.__new__(Rerouting)
@@ -120,6 +120,11 @@ cdef class Settling(Outbound):
         if item.kind == ASK and item.origin is self.exchange.asks:
             self.exchange.asks.set_carrier(item.tag, None)
         return lane.take_back(item, verdict, hint)
+
+    cdef object about(self, uint64_t seq, object error):
+        """An error that tells of this one message."""
+        error.message_id = message_id(self.exchange.node_id, self.exchange.life, self.stream, seq)
+        return error
 
     cdef int note(self, int stage, int detail, uint64_t seq, Lane lane) except -1:
         return self.exchange.losses.note(stage, detail, None, self.stream, seq, lane.target, self.exchange.now)
@@ -149,6 +154,8 @@ cdef class Settling(Outbound):
                           record.tag, replies, self.deadlines.get(seq, 0), self.take_waiter(seq), True)
         if record.trace is not NULL:
             item.trace = record.trace[:record.trace_size]
+        item.stream = self.stream
+        item.sequence = seq
         return item
 
     cdef int settle_waiters(self) except -1:
@@ -305,9 +312,9 @@ cdef class Settling(Outbound):
             if deadline <= now and seq <= self.window.flushed:
                 waiter = self.take_waiter(seq)
                 if waiter is not None and not waiter.done():
-                    waiter.set_exception(OutcomeUnknownError(
+                    waiter.set_exception(self.about(seq, OutcomeUnknownError(
                         f"the deadline of a message passed and node {self.peer!r} has not answered for it: "
-                        "it may or may not have been delivered", node=self.peer))
+                        "it may or may not have been delivered", node=self.peer)))
         return 0
 
     cdef int expire_large(self, int64_t now) except -1:
@@ -359,7 +366,7 @@ cdef class Settling(Outbound):
         record[4] = VOID
         record[5] &= ~<int>(IN_BULK | WITH_DEADLINE)    # its options keep their bytes; nobody reads them
         self.deadlines.pop(seq, None)
-        return (<Lane>self.names.lanes[parts.target]).end(item, error)
+        return (<Lane>self.names.lanes[parts.target]).end(item, self.about(seq, error))
 
     # ---- the end ---------------------------------------------------------------------------------------------
 
@@ -445,5 +452,5 @@ cdef class Settling(Outbound):
         if not was_sent or item.guarantee == 1 or item.guarantee & NUMBERED:
             return self.unsent(lane, item)
         if item.kind == TELL or item.origin is not self.exchange.asks:
-            return lane.end(item, self.unknown(lane.target))
+            return lane.end(item, self.about(seq, self.unknown(lane.target)))
         return 0                            # an ask of this node's: `end` tells all that left by this link
