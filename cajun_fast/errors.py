@@ -8,8 +8,8 @@ from __future__ import annotations
 
 
 class CajunError(Exception):
-    """Root of all errors of this package. ``message_id``: of the one message that it tells of, where a link had numbered
-    it; ``explain`` knows it."""
+    """Root of all errors of this package. ``message_id``, for ``explain``: of the one message that it tells of, where a
+    link had numbered it."""
 
     message_id: str | None = None
 

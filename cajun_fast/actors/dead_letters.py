@@ -19,8 +19,8 @@ logger = logging.getLogger("cajun_fast.dead_letters")
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One of them. ``message`` is bytes where it was encoded already, ``at_ns`` the node's clock; ``message_id`` is what
-    ``explain`` knows, where a link had numbered it and the number is at hand: see docs/observability.md."""
+    """One of them. ``message`` is bytes where it was encoded already, ``at_ns`` the node's clock; ``message_id`` is for
+    ``explain``, where a link had numbered it and the number is at hand: see docs/observability.md."""
 
     target: str
     message: Any

@@ -247,7 +247,11 @@ def _verdict(
         return "ended", ended.node, f"it found no way from node {ended.node!r} any more, and ended there"
     if "unseen" in noted:
         node = noted["unseen"].node
-        return "came-back", node, f"its receiver was lost before it saw it; node {node!r} sends it another way"
+        return (
+            "came-back",
+            node,
+            f"its receiver was lost before it saw it; node {node!r} sends it another way",
+        )
     return _by_numbers(message_id, found, sender.get("link"), noted)
 
 

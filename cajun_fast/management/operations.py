@@ -52,7 +52,8 @@ class Operations:
         for info in infos:
             if info.node == node_id:
                 return info  # type: ignore[no-any-return]
-        raise unknown_node(node_id, [info.node for info in infos])
+        mine = self.system.node_id  # of a command, which is no answer to anybody
+        raise unknown_node(node_id, [info.node for info in infos if not info.is_client or info.node != mine])
 
     async def actors(
         self,
@@ -66,7 +67,8 @@ class Operations:
     ) -> dict[str, Any]:
         """A page of all actors: those of the directory in order of id, then the sharded ones that run, in order of
         id; ``after`` and ``revision`` of an answer go into the next question. ``silent``: nodes that did not say
-        which sharded ones they have, and why."""
+        which sharded ones they have, and why. Raises NodeUnavailableError for a node that does not live and has
+        none."""
         rows: list[dict[str, Any]] = []
         if after is None or not is_sharded(after):
             page = await self.manager.get_cluster_actors(
@@ -77,6 +79,8 @@ class Operations:
             if page.after is not None:
                 return {"actors": rows, "after": page.after, "revision": revision, "silent": {}}
             after = None
+        if node is not None and not rows and after is None:
+            await self._info(node)
         left = limit - len(rows)
         sharded = await self.manager.get_sharded_actors(
             prefix=prefix, node=node, type_name=type_name, limit=max(1, left), after=after, timeout=PATIENCE

@@ -107,6 +107,28 @@ def test_what_does_not_exist_is_status_3_and_one_line(run: Run) -> None:
     assert missing.stderr.count("\n") == 1
     assert "'nobody'" in missing.stderr
     assert run("dead-letters", "--node", "zz").returncode == 3
+    nowhere = run("actors", "--node", "zz")
+    assert (nowhere.returncode, nowhere.stdout) == (3, "")
+    assert nowhere.stderr.endswith("no node 'zz' lives in this cluster (living: a, b)\n")
+
+
+def test_an_empty_cluster_says_where_it_was_looked_for(run: Run) -> None:
+    empty = run("nodes", "--cluster", "other")
+    assert (empty.returncode, empty.stdout) == (0, "")
+    assert "no node of cluster 'other' lives on sqlite:///cluster.db" in empty.stderr
+    assert json.loads(run("nodes", "--json", "--cluster", "other").stdout) == {"nodes": []}
+
+
+def test_a_node_is_cordoned_and_taken_back_in_words_and_in_json(run: Run) -> None:
+    assert json.loads(run("cordon", "b", "--json").stdout) == {"node": "b", "cordoned": True, "changed": True}
+    assert run("cordon", "b").stdout == "b: was cordoned already\n"
+    assert run("uncordon", "b").stdout == "b: takes actors again\n"
+
+
+def test_what_stands_there_already_is_not_moved(run: Run) -> None:
+    moved = run("migrate", "echo-1", "b")
+    assert (moved.returncode, moved.stdout) == (0, "echo-1: lives on b already\n")
+    assert run("drain", "b", "--timeout", "-1").returncode == 2
 
 
 def test_top_draws_and_prints_lines_for_programs(run: Run) -> None:

@@ -11,28 +11,13 @@ from typing import Any
 import typer
 
 import cajun_fast as cf
-from cajun_fast.management.commands.joining import (
-    As,
-    Cluster,
-    Config,
-    Door,
-    Json,
-    Set,
-    Store,
-    print_json,
-)
+from cajun_fast.management.commands.joining import Door, Json, print_json, with_door
 
 MARKS = {"ok": "[green]ok[/green]  ", "hint": "[yellow]hint[/yellow]", "bad": "[bold red]bad[/bold red] "}
 
 
-def doctor(
-    store: Store = None,
-    config: Config = None,
-    cluster: Cluster = None,
-    name: As = None,
-    settings: Set = None,
-    as_json: Json = False,
-) -> None:
+@with_door
+def doctor(door: Door, as_json: Json = False) -> None:
     """Check configuration, store, ports, clocks, certificates and versions, and say what to do.
 
     With --config it checks a node's file too: port, certificates, HTTP settings. Status 1: something is bad.
@@ -43,8 +28,8 @@ def doctor(
     hush()
     findings = Findings()
     try:
-        client = Door(store, config, cluster, name, settings).load()
-        node = cf.ClusterConfig.load(config) if config is not None else None
+        client = door.load()
+        node = cf.ClusterConfig.load(door.config) if door.config is not None else None
     except cf.ConfigError as error:
         findings.bad("configuration", str(error), "correct that setting")
     else:

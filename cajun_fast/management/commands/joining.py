@@ -11,6 +11,8 @@ once.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
 import os
 import re
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from cajun_fast.management.operations import Operations
 
 Work = Callable[["Operations"], Awaitable[int | None]]
+Command = Callable[..., None]
 
 Store = Annotated[
     list[str] | None,
@@ -55,13 +58,13 @@ Set = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Where the cluster is, as typed."""
+    """Where the cluster is, as typed: its fields are the options of every command."""
 
-    store: list[str] | None = None
-    config: str | None = None
-    cluster: str | None = None
-    name: str | None = None
-    settings: list[str] | None = None
+    store: Store = None
+    config: Config = None
+    cluster: Cluster = None
+    name: As = None
+    settings: Set = None
 
     def load(self) -> cf.ClusterConfig:
         """The configuration of a client member. Raises ConfigError."""
@@ -81,6 +84,31 @@ class Door:
         if self.cluster:
             values["cluster_name"] = self.cluster
         return cf.ClusterConfig.load(self.config, **values)
+
+
+def with_door(function: Command) -> Command:
+    """A command whose first parameter is the Door that the options of every command make."""
+    _door, *own = inspect.signature(function, eval_str=True).parameters.values()
+    common = inspect.signature(Door, eval_str=True).parameters
+
+    @functools.wraps(function)
+    def command(**given: Any) -> None:
+        function(Door(**{name: given.pop(name) for name in common}), **given)
+
+    each = [*own, *common.values()]
+    command.__signature__ = inspect.Signature(each)  # type: ignore[attr-defined] # what typer goes by
+    command.__annotations__ = {one.name: one.annotation for one in each}
+    return command
+
+
+def inside(work: Callable[..., Awaitable[int | None]]) -> Command:
+    """A command that joins the cluster and does ``work(operations, …)`` there; what it returns is its status."""
+
+    @functools.wraps(work)
+    def command(door: Door, **given: Any) -> None:
+        run(door, lambda ask: work(ask, **given))
+
+    return with_door(command)
 
 
 def own_id() -> str:
@@ -108,12 +136,12 @@ def run(door: Door, work: Work) -> None:
     hush()
     config = door.load()
 
-    async def inside() -> int:
+    async def joined() -> int:
         async with cf.ClusterFactory.create_cluster_system(config) as system:
             return await work(Operations(system)) or 0
 
     try:
-        status = cf.run(inside())
+        status = cf.run(joined())
     except cf.CajunError as error:
         status = status_of(error)
         print(f"cajun-fast: {' '.join(str(error).split())}", file=sys.stderr)

@@ -9,17 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cajun_fast.management.commands.joining import (
-    As,
-    Cluster,
-    Config,
-    Door,
-    Json,
-    Set,
-    Store,
-    print_json,
-    run,
-)
+from cajun_fast.management.commands.joining import Json, inside, print_json
 
 NodeName = Annotated[str, typer.Argument(help="The node.", metavar="NODE")]
 WithoutState = Annotated[
@@ -31,101 +21,76 @@ WithoutState = Annotated[
 ]
 
 
-def migrate(
+@inside
+async def migrate(
+    ask: Any,
     actor: Annotated[str, typer.Argument(help="The actor.", metavar="ACTOR")],
     node: Annotated[str, typer.Argument(help="Where it shall live.", metavar="NODE")],
     without_state: WithoutState = False,
-    store: Store = None,
-    config: Config = None,
-    cluster: Cluster = None,
-    name: As = None,
-    settings: Set = None,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Move one actor, with its state and its mailbox. Status 0 only if it lives there now."""
-
-    async def work(ask: Any) -> int:
-        result = await ask.manager.migrate_actor(actor, node, without_state=without_state)
-        if as_json:
-            print_json(dataclasses.asdict(result))
-        elif result.moved:
-            print(
-                f"{actor}: {result.outcome.value}, from {result.source} to {result.target} with "
-                f"{result.messages} messages in {result.seconds:.3f} s"
-            )
-        else:
-            print(f"{actor}: {result.outcome.value} on {result.source}: {result.reason}")
-        return 0 if result.moved else 1
-
-    run(Door(store, config, cluster, name, settings), work)
+    result = await ask.manager.migrate_actor(actor, node, without_state=without_state)
+    if as_json:
+        print_json(dataclasses.asdict(result))
+    elif not result.moved:
+        print(f"{actor}: {result.outcome.value} on {result.source}: {result.reason}")
+    elif result.source == result.target:
+        print(f"{actor}: lives on {node} already")
+    else:
+        print(
+            f"{actor}: {result.outcome.value}, from {result.source} to {result.target} with "
+            f"{result.messages} messages in {result.seconds:.3f} s"
+        )
+    return 0 if result.moved else 1
 
 
-def cordon(
-    node: NodeName,
-    store: Store = None,
-    config: Config = None,
-    cluster: Cluster = None,
-    name: As = None,
-    settings: Set = None,
-) -> None:
+@inside
+async def cordon(ask: Any, node: NodeName, as_json: Json = False) -> None:
     """Place no new actors on a node; those that are there stay."""
-
-    async def work(ask: Any) -> None:
-        changed = (await ask.manager.cordon_node(node)).changed
-        print(f"{node}: cordoned" if changed else f"{node}: was cordoned already")
-
-    run(Door(store, config, cluster, name, settings), work)
+    _show_cordon(await ask.manager.cordon_node(node), as_json, "cordoned", "was cordoned already")
 
 
-def uncordon(
-    node: NodeName,
-    store: Store = None,
-    config: Config = None,
-    cluster: Cluster = None,
-    name: As = None,
-    settings: Set = None,
-) -> None:
+@inside
+async def uncordon(ask: Any, node: NodeName, as_json: Json = False) -> None:
     """Place new actors on a node again."""
-
-    async def work(ask: Any) -> None:
-        changed = (await ask.manager.uncordon_node(node)).changed
-        print(f"{node}: takes actors again" if changed else f"{node}: was not cordoned")
-
-    run(Door(store, config, cluster, name, settings), work)
+    _show_cordon(await ask.manager.uncordon_node(node), as_json, "takes actors again", "was not cordoned")
 
 
-def drain(
+def _show_cordon(result: Any, as_json: bool, changed: str, as_before: str) -> None:
+    if as_json:
+        print_json(dataclasses.asdict(result))
+    else:
+        print(f"{result.node}: {changed if result.changed else as_before}")
+
+
+@inside
+async def drain(
+    ask: Any,
     node: NodeName,
     without_state: WithoutState = False,
     timeout: Annotated[
-        float | None, typer.Option(help="Seconds. Default: movement.drain_timeout.", metavar="SECONDS")
+        float | None, typer.Option(help="Seconds. Default: movement.drain_timeout.", metavar="SECONDS", min=0)
     ] = None,
-    store: Store = None,
-    config: Config = None,
-    cluster: Cluster = None,
-    name: As = None,
-    settings: Set = None,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Move all actors of a node to the others, so that it can stop. Status 0 only if it is empty."""
-
-    async def work(ask: Any) -> int:
-        tell = None if as_json else show_progress()
-        result = await ask.manager.drain_node(
-            node, without_state=without_state, timeout=timeout, on_progress=tell
-        )
-        if as_json:
-            print_json(dataclasses.asdict(result))
-        else:
-            print(f"{node}: {result.moved} actors moved in {result.seconds:.2f} s")
-            for each in result.stayed:
-                print(f"  stays: {each.actor_id}: {each.reason}")
-        return 0 if result.complete else 1
-
-    run(Door(store, config, cluster, name, settings), work)
+    tell = None if as_json else show_progress()
+    result = await ask.manager.drain_node(
+        node, without_state=without_state, timeout=timeout, on_progress=tell
+    )
+    if as_json:
+        print_json(dataclasses.asdict(result))
+    else:
+        print(f"{node}: {result.moved} actors moved in {result.seconds:.2f} s")
+        for each in result.stayed:
+            print(f"  stays: {each.actor_id}: {each.reason}")
+    return 0 if result.complete else 1
 
 
-def roll(
+@inside
+async def roll(
+    ask: Any,
     nodes: Annotated[
         list[str] | None, typer.Argument(help="Only these, in any order. Default: all.", metavar="[NODE]…")
     ] = None,
@@ -141,49 +106,41 @@ def roll(
         float, typer.Option(help="How long a node may take to come back.", min=1.0, metavar="SECONDS")
     ] = 120.0,
     drain_timeout: Annotated[
-        float | None, typer.Option(help="Of each drain. Default: movement.drain_timeout.", metavar="SECONDS")
+        float | None,
+        typer.Option(help="Of each drain. Default: movement.drain_timeout.", metavar="SECONDS", min=0),
     ] = None,
     without_state: WithoutState = False,
     force: Annotated[
         bool, typer.Option("--force", help="Restart a node although actors are left that cannot move.")
     ] = False,
-    store: Store = None,
-    config: Config = None,
-    cluster: Cluster = None,
-    name: As = None,
-    settings: Set = None,
     as_json: Json = False,
-) -> None:
+) -> int:
     """Restart the nodes one by one, the leader last: drain, restart, wait until it is back, go on."""
+    from cajun_fast.management.rolling import Roll, Step
 
-    async def work(ask: Any) -> int:
-        from cajun_fast.management.rolling import Roll, Step
-
-        def tell(step: Step) -> None:
-            if as_json:
-                print_json(dataclasses.asdict(step))
-            elif step.what == "restarting" and command is None:
-                print(f"{step.node}: restart it now", flush=True)
-            else:
-                print(f"{step.node}: {step.what} {step.detail}".rstrip(), flush=True)
-
-        result = await Roll(
-            ask.manager,
-            lambda node: restart_by(command, node),
-            nodes=nodes or (),
-            drain_timeout=drain_timeout,
-            restart_timeout=restart_timeout,
-            without_state=without_state,
-            force=force,
-            tell=tell,
-        ).run()
+    def tell(step: Step) -> None:
         if as_json:
-            print_json(dataclasses.asdict(result))
+            print_json(dataclasses.asdict(step))
+        elif step.what == "restarting" and command is None:
+            print(f"{step.node}: restart it now", flush=True)
         else:
-            print(f"{len(result.done)} nodes restarted, {result.moved} moves, {result.seconds:.1f} s")
-        return 0 if result.failed is None else 1
+            print(f"{step.node}: {step.what} {step.detail}".rstrip(), flush=True)
 
-    run(Door(store, config, cluster, name, settings), work)
+    result = await Roll(
+        ask.manager,
+        lambda node: restart_by(command, node),
+        nodes=nodes or (),
+        drain_timeout=drain_timeout,
+        restart_timeout=restart_timeout,
+        without_state=without_state,
+        force=force,
+        tell=tell,
+    ).run()
+    if as_json:
+        print_json(dataclasses.asdict(result))
+    else:
+        print(f"{len(result.done)} nodes restarted, {result.moved} moves, {result.seconds:.1f} s")
+    return 0 if result.failed is None else 1
 
 
 async def restart_by(command: str | None, node: str) -> None:

@@ -11,44 +11,27 @@ from typing import Annotated, Any
 
 import typer
 
-from cajun_fast.management.commands.joining import (
-    As,
-    Cluster,
-    Config,
-    Door,
-    Json,
-    Set,
-    Store,
-    print_json,
-    run,
-)
+from cajun_fast.management.commands.joining import Json, inside, print_json
 
 
-def top(
+@inside
+async def top(
+    ask: Any,
     interval: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.2, max=60)] = 1.0,
     looks: Annotated[int, typer.Option(help="End after so many; 0: never.", min=0)] = 0,
     actors: Annotated[int, typer.Option(help="Hottest actors to show.", min=0, max=100)] = 12,
-    store: Store = None,
-    config: Config = None,
-    cluster: Cluster = None,
-    name: As = None,
-    settings: Set = None,
     as_json: Json = False,
 ) -> None:
     """Show the cluster live: nodes, links, and the actors that take the most time. Ctrl-C ends it."""
+    from cajun_fast.management.watch import Watch
 
-    async def work(ask: Any) -> None:
-        from cajun_fast.management.watch import Watch
-
-        watch = Watch(ask.system, interval=interval, hottest=max(1, actors))
-        me = ask.system.node_id
-        try:
-            with contextlib.suppress(asyncio.CancelledError):
-                await (_print_lines(watch, looks, me) if as_json else _draw(watch, looks, actors, me))
-        finally:
-            await watch.close()
-
-    run(Door(store, config, cluster, name, settings), work)
+    watch = Watch(ask.system, interval=interval, hottest=max(1, actors))
+    me = ask.system.node_id
+    try:
+        with contextlib.suppress(asyncio.CancelledError):
+            await (_print_lines(watch, looks, me) if as_json else _draw(watch, looks, actors, me))
+    finally:
+        await watch.close()
 
 
 async def _seen(watch: Any, looks: int, me: str) -> Any:
@@ -65,9 +48,11 @@ async def _seen(watch: Any, looks: int, me: str) -> Any:
 
 def without(me: str, seen: dict[str, Any]) -> dict[str, Any]:
     """This command is a member too, and nobody wants to see it."""
+    nodes = [row for row in seen["nodes"] if row["node"] != me]
     return {
         **seen,
-        "nodes": [row for row in seen["nodes"] if row["node"] != me],
+        "totals": {**seen["totals"], "nodes": len(nodes)},
+        "nodes": nodes,
         "links": [row for row in seen["links"] if me not in (row["node"], row["peer"])],
     }
 
@@ -167,7 +152,7 @@ def _hottest(seen: dict[str, Any], limit: int) -> Any:
             row["id"],
             row["node"],
             row["type"],
-            f"{row['busy'] * 100:.1f} %",
+            f"{row['busy'] * 100:.3g} %",
             seconds(row["hold"]) if row.get("hold") else "",
             amount(row["rate"]),
             size(row["bytes"]),

@@ -83,7 +83,9 @@ class DeadLetter(Answer):
     age: float
     type: str
     message: str = Field(description="as text, shortened")
-    message_id: str | None = Field(description="for explain; null where no link has numbered it, or its number is not kept")
+    message_id: str | None = Field(
+        description="for explain; null where no link has numbered it, or its number is not kept"
+    )
 
 
 class DeadLetters(Answer):

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
 
+import cajun_fast as cf
 from cajun_fast.management.http.problems import MEDIA_TYPE
 from tests.cluster.conftest import Cluster, eventually
 from tests.management.http.conftest import Client, Echo
+
+
+class Slow(cf.Actor):
+    def __init__(self, gate: asyncio.Event) -> None:
+        self.gate = gate
+
+    async def receive(self, message: Any, context: Any) -> None:
+        await self.gate.wait()
 
 
 def is_problem(answer: httpx.Response, status: int, text: str) -> bool:
@@ -84,6 +94,21 @@ async def test_dead_letters_of_all_nodes_are_counted_and_shown(cluster: Cluster,
     of_b = (await http.get("/api/v1/dead-letters", params={"node": "b"})).json()
     assert [letter["target"] for letter in of_b["letters"]] == ["lost-b"]
     assert is_problem(await http.get("/api/v1/dead-letters", params={"node": "zz"}), 404, "zz")
+
+
+async def test_a_dead_letter_is_explained_by_its_id_from_any_node(cluster: Cluster, client: Client) -> None:
+    a, b = await cluster.start("a", "b")
+    gate = asyncio.Event()
+    await b.register(Slow, "slow", gate, mailbox_capacity=1, mailbox_policy=cf.MailboxPolicy.DROP_NEW)
+    for number in range(4):
+        await a.pid("slow").send(number)
+    (newest, *_) = (await client(b).get("/api/v1/dead-letters")).json()["letters"]
+    assert newest["message_id"] == str(a.manager.last_message_id(a.pid("slow")))
+    fate = (await client(a).get("/api/v1/explain", params={"id": newest["message_id"]})).json()
+    assert (fate["stage"], fate["node"], fate["target"]) == ("let-go", "b", "slow")
+    assert "(dead letter on node 'b': mailbox-full)" in fate["text"]
+    assert is_problem(await client(a).get("/api/v1/actors", params={"node": "zz"}), 404, "zz")
+    gate.set()
 
 
 async def test_the_overview_has_rates_of_what_was_sent_meanwhile(cluster: Cluster, client: Client) -> None:

@@ -123,5 +123,6 @@ export async function drawDead() {
     element("td", {class: "name", "data-label": "To"}, letter.target),
     cell(`${letter.reason} (on ${letter.node})`, "Why"),
     element("td", {class: "message", "data-label": "Message"}, letter.message),
-  ), "None. Every message reached a handler.", 4);
+    element("td", {class: "message", "data-label": "Id, for explain"}, letter.message_id ?? "–"),
+  ), "None. Every message reached a handler.", 5);
 }
