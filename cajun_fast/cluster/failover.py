@@ -114,6 +114,13 @@ class Failover:
         self._left.add(owner)
         self._wake.set()
 
+    def on_record(self, standing: Standing | None) -> None:
+        """A record was written. One that names a life that is over was put back by an adopter that could not have the
+        actor, or came late: another one is to have it, and not only at the next audit.
+        """
+        if self._term is not None and standing is not None and not self._members.lives(standing.record.owner):
+            self._wake.set()
+
     def node_joined(self) -> None:
         """It may host what could not be placed."""
         if self._unplaced:

@@ -267,7 +267,7 @@ class Hosting:
         )
         self._starting.add(actor_id)
         try:
-            taken = await self._registrar.claim(actor_id, record, standing.revision, guards)
+            taken = await self._registrar.claim(actor_id, record, standing.revision, guards, instead_of=old)
             try:
                 return await self._start(taken, target, tuple(args), kwargs)
             except NotRunningError:
@@ -420,11 +420,19 @@ class Hosting:
             extra=old.extra,
         )
         try:
-            taken = await self._registrar.claim(ours.actor_id, record, standing.revision if standing else 0)
+            taken = await self._registrar.claim(
+                ours.actor_id,
+                record,
+                standing.revision if standing else 0,
+                instead_of=standing and standing.record,
+            )
         except (ActorAlreadyExistsError, ActorNotFoundError) as error:
             self.lose(ours.actor_id, str(error))
             return False
-        if self.owned.get(ours.actor_id) is ours:
+        held = self.owned.get(ours.actor_id)
+        if held is not None and (
+            held is ours or held.record.claim == record.claim
+        ):  # the watch may have been first
             self.owned[ours.actor_id] = taken
             return True
         await self._registrar.release(taken)  # it stopped meanwhile: it must not be resurrected

@@ -74,6 +74,7 @@ class News:
         node.hosting.on_moved(actor_id, standing, revision)
         node.deaths.on_moved(actor_id, standing)
         node.mover.on_moved(actor_id, standing, revision)
+        node.failover.on_record(standing)
 
     def actor_stopped(self, actor_id: str) -> None:
         if is_sharded(actor_id):

@@ -43,8 +43,8 @@ UNGUARDED = "whoever wanted this written is no longer who it was, or what it rel
 
 @dataclass(eq=False, slots=True)
 class Intention:
-    """One key's wish: ``value`` None means gone; it holds only with its guards. ``sent``: it may have been
-    applied.
+    """One key's wish: ``value`` None means gone; it holds only with its guards. ``before``: what is put back if its
+    caller gives up. ``sent``: it may have been applied.
     """
 
     actor_id: str
@@ -53,6 +53,7 @@ class Intention:
     value: bytes | None
     future: asyncio.Future[int] = field(repr=False)
     guards: tuple[Compare, ...] = ()
+    before: bytes | None = None
     sent: bool = False
     withdrawn: bool = False
 
@@ -130,14 +131,22 @@ class Registrar:
     # ---- what is asked of it
 
     async def claim(
-        self, actor_id: str, record: ActorRecord, expected: int = 0, guards: tuple[Compare, ...] = ()
+        self,
+        actor_id: str,
+        record: ActorRecord,
+        expected: int = 0,
+        guards: tuple[Compare, ...] = (),
+        *,
+        instead_of: ActorRecord | None = None,
     ) -> Standing:
-        """Write the record if the actor's key has revision ``expected`` still (0: nobody owns it).
+        """Write the record if the actor's key has revision ``expected`` still (0: nobody owns it). ``instead_of``: what
+        stood there; it is put back if this claim is given up, so that an actor that was to be taken over is not lost.
 
         Raises ActorAlreadyExistsError naming the owner, LeaseLostError if a guard does not hold,
         MetadataStoreUnavailableError after the time-out.
         """
-        revision = await self._submit(actor_id, record.encode(), expected, guards)
+        before = None if instead_of is None else instead_of.encode()
+        revision = await self._submit(actor_id, record.encode(), expected, guards, before)
         return Standing(actor_id, record, revision)
 
     async def hand_over(
@@ -165,9 +174,14 @@ class Registrar:
             return False
 
     async def _submit(
-        self, actor_id: str, value: bytes | None, expected: int, guards: tuple[Compare, ...]
+        self,
+        actor_id: str,
+        value: bytes | None,
+        expected: int,
+        guards: tuple[Compare, ...],
+        before: bytes | None = None,
     ) -> int:
-        intention = self._enqueue(actor_id, value, expected, guards)
+        intention = self._enqueue(actor_id, value, expected, guards, before)
         try:
             async with asyncio.timeout(self._timeout):
                 return await asyncio.shield(intention.future)
@@ -188,7 +202,12 @@ class Registrar:
         )
 
     def _enqueue(
-        self, actor_id: str, value: bytes | None, expected: int, guards: tuple[Compare, ...]
+        self,
+        actor_id: str,
+        value: bytes | None,
+        expected: int,
+        guards: tuple[Compare, ...],
+        before: bytes | None = None,
     ) -> Intention:
         if not self._open:
             raise NotRunningError("registrations are closed: this node is not running")
@@ -199,7 +218,7 @@ class Registrar:
                 "metadata.registration_queue_limit"
             )
         future = asyncio.get_running_loop().create_future()
-        intention = Intention(actor_id, self._keys.actor(actor_id), expected, value, future, guards)
+        intention = Intention(actor_id, self._keys.actor(actor_id), expected, value, future, guards, before)
         self._line_up(intention)
         return intention
 
@@ -225,7 +244,7 @@ class Registrar:
                 intention.actor_id,
                 intention.key,
                 future.result(),
-                None,
+                intention.before,
                 asyncio.get_running_loop().create_future(),
             )
             self._line_up(undo)
@@ -357,13 +376,13 @@ class Registrar:
         return [each for each in batch if not (each.withdrawn and each.value is not None)]
 
     async def _undo(self, intention: Intention) -> None:
-        """Turn a claim that may stand into its release, if it does stand and is ours."""
+        """Take a claim that may stand back, if it does stand and is ours: what stood before it stands again."""
         while intention.sent:
             try:
                 entry = await self._store.get(intention.key)
                 if entry is None or entry.value != intention.value:
                     break
-                outcome = await self._store.compare_and_set(intention.key, entry.revision, None)
+                outcome = await self._store.compare_and_set(intention.key, entry.revision, intention.before)
                 if outcome.succeeded:
                     break
             except MetadataStoreUnavailableError as error:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import cajun_fast as cf
+from cajun_fast.cluster.failover import FailoverSettings
 from cajun_fast.cluster.host import ask_to_adopt
 from cajun_fast.cluster.records import ActorRecord, Owner
 from cajun_fast.metadata import Compare
@@ -251,18 +252,25 @@ async def test_many_actors_are_settled_in_batches(cluster: Cluster) -> None:
     assert set(a._node.failover.outcomes) == {"adopted"}
 
 
-async def test_a_record_that_a_dead_life_wrote_late_is_found_by_the_next_look(cluster: Cluster) -> None:
+async def test_a_record_that_a_dead_life_wrote_late_is_settled_at_once(cluster: Cluster) -> None:
     (a,) = await cluster.start("a")
     await cluster.leader()
+    failover, looks = a._node.failover, []
+    failover._settings = FailoverSettings(grace=0.0)  # unknown nodes had their time
+    sweep = failover._sweep
+
+    async def noted(term: Any, grace_over: bool) -> bool:
+        looks.append(await sweep(term, grace_over))
+        return looks[-1]
+
+    failover._sweep = noted  # type: ignore[method-assign]
+    await a.manager.force_leader_election()
+    await eventually(lambda: looks)
     late = ActorRecord(
         owner=Owner("ghost", 1), claim=1, type="account", arguments=a.exchange.encode([[], {}])
     )
     await a._node.store.put(a._node.keys.actor("x"), late.encode())
-    home = asyncio.ensure_future(where(a, "x", timeout=20))
-    while not home.done():
-        a._node.failover._wake.set()  # the leader looks; at first it gives the unknown node its grace
-        await asyncio.wait([home], timeout=0.2)
-    assert await home == "a"
+    assert await where(a, "x", timeout=20) == "a"
 
 
 async def test_an_adopter_that_has_no_seat_leaves_the_actor_to_another(cluster: Cluster) -> None:

@@ -195,6 +195,36 @@ def test_a_claim_given_up_by_its_caller_does_not_stand_afterwards(fault: str) ->
     turned(story)
 
 
+@pytest.mark.parametrize("fault", ["before", "after", 0.5, "settled"])
+def test_a_claim_that_took_the_place_of_a_record_and_is_given_up_puts_it_back(fault: str | float) -> None:
+    """The actor of a lost node must not vanish because its adopter's caller lost patience."""
+
+    async def story() -> None:
+        async with world(timeout=1.0) as w:
+            lost = await w.registrar.claim("a", w.record("lost"))
+            if fault != "settled":
+                w.store.plan["transact"] = [fault]
+            claim = w.registrar.claim("a", w.record(), lost.revision, instead_of=lost.record)
+            waiting = asyncio.ensure_future(claim)
+            if fault == "settled":
+                await asyncio.sleep(0)
+                future = w.registrar._under_way[KEYS.actor("a")].future
+                future.add_done_callback(lambda _: waiting.cancel())
+            else:
+                await asyncio.sleep(0.003)  # the first attempt is under way, or has failed
+                waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            await asyncio.sleep(5)
+            assert await w.owner("a") == "lost"
+            assert len(w.registrar) == 0
+            standing = await w.directory.read("a", fresh=True)
+            assert standing is not None
+            assert standing.record == lost.record
+
+    turned(story)
+
+
 def test_a_claim_cancelled_while_its_transaction_is_under_way_is_taken_back() -> None:
     async def story() -> None:
         async with world() as w:
