@@ -242,7 +242,12 @@ def is_place_of(owner: Owner, holder: bytes) -> bool:
     return standing.node == owner.node and standing.incarnation <= owner.incarnation
 
 
-def neighbours(node: str, others: list[str]) -> list[str]:
-    """Those of the sorted others that follow ``node`` in the ring."""
+def ring(node: str, others: list[str]) -> list[str]:
+    """The sorted others in the order in which they follow ``node`` in the ring of ids."""
     at = bisect(others, node)
-    return [*others[at:], *others[:at]][:NEIGHBOURS]
+    return [*others[at:], *others[:at]]
+
+
+def neighbours(node: str, others: list[str]) -> list[str]:
+    """Those that ``node`` listens to."""
+    return ring(node, others)[:NEIGHBOURS]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cajun_fast.actors.system import ActorSystem
 from cajun_fast.cluster import settings
 from cajun_fast.cluster.deaths import ClusterDeaths
-from cajun_fast.cluster.detector import Detector, DetectorHooks
+from cajun_fast.cluster.detector import Detector, DetectorHooks, ring
 from cajun_fast.cluster.directory import Directory
 from cajun_fast.cluster.failover import Failover
 from cajun_fast.cluster.finder import Finder
@@ -132,11 +132,14 @@ def make_hold(node: Node) -> Hold:
     async def ask(peer: str, timeout: float) -> bool:
         return await ask_for_promise(node.exchange, peer, node.owner, timeout)
 
+    def peers() -> list[str]:
+        return ring(node.config.system_id, sorted(node.members.nodes.keys() - {node.config.system_id}))
+
     return Hold(
         node.store,
         node.ports.clock,
         node.config.membership.lease_ttl,
-        peers=lambda: [each for each in node.members.nodes if each != node.config.system_id],
+        peers=peers,
         ask=ask,
         extend=node.membership.hold_until,
         stands=node.members.stands,

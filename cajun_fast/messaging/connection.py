@@ -68,6 +68,13 @@ class Connection(ConnectionCore, asyncio.BufferedProtocol):
         if self._raw is not None and not self.closed:
             self._raw.abort()  # type: ignore[attr-defined]
 
+    def forsake(self) -> None:
+        """Its dial was given up: its socket is closed, or never was open, and nobody tells it. It may carry a link by
+        then, if its handshake was quicker than whoever waited for the dial.
+        """
+        if not self.closed:
+            super().connection_lost(None)
+
     def on_connected(self, _: ConnectionCore) -> None:
         if self.tls is None and not self.admit(self.transport):
             return

@@ -350,8 +350,8 @@ class MessagingSystem:
         try:
             await self._network.dial(address, protocol, timeout=self.settings.dial_timeout)
         except BaseException:
-            for connection in made:  # its socket is closed, or never was open, and nobody tells it
-                self.gone(connection)
+            for connection in made:
+                connection.forsake()
             raise
         return made[-1]
 

@@ -19,6 +19,7 @@ from cajun_fast.errors import (
 )
 from cajun_fast.messaging import parting
 from cajun_fast.messaging.connection import Connection
+from cajun_fast.messaging.network import SocketNetwork
 from cajun_fast.testing.proxy import Rules
 from tests.messaging.nodes import tell_all, until
 
@@ -395,6 +396,35 @@ async def test_a_stop_that_is_cut_short_closes_every_connection_all_the_same(mak
         await asyncio.gather(cut, return_exceptions=True)
     assert not a.messaging._connections
     await until(lambda: not b.messaging._connections)
+
+
+class Impatient(SocketNetwork):
+    """Gives its first dial up when that connection carries a link already, as a loop does whose time-out comes in the
+    turn in which all this happens: it closes the socket, and tells the connection nothing.
+    """
+
+    gave_up = False
+
+    async def dial(self, *arguments, **options):
+        transport, connection = await super().dial(*arguments, **options)
+        if not self.gave_up:
+            self.gave_up = True
+            await connection.settled
+            transport.set_protocol(asyncio.Protocol())
+            transport.abort()
+            raise TimeoutError
+        return transport, connection
+
+
+async def test_a_dial_that_is_given_up_when_its_connection_stands_leaves_no_link_without_an_end(make_node):
+    a, b, _ = await pair(make_node)
+    log = await b.record("x")
+    a.messaging._network = network = Impatient()
+    await asyncio.wait_for(a.pid("x", b).send(1), 10)
+    assert network.gave_up
+    await asyncio.wait_for(a.pid("x", b).send(2), 10)
+    assert log == [1, 2]
+    assert a.messaging.peer("b").connection in a.messaging._connections
 
 
 async def test_an_idle_link_costs_nearly_no_cpu(make_node):
