@@ -424,7 +424,7 @@ class Hosting:
                 ours.actor_id,
                 record,
                 standing.revision if standing else 0,
-                instead_of=standing and standing.record,
+                instead_of=standing.record if standing else None,
             )
         except (ActorAlreadyExistsError, ActorNotFoundError) as error:
             self.lose(ours.actor_id, str(error))
