@@ -35,9 +35,14 @@ class Kind:
         #: Whether receive may be called with the instance in front, so that no bound method needs to be kept.
         self.unbound = self.is_class and isinstance(receive, types.FunctionType)
         self.hooks = frozenset(name for name in HOOKS if self.is_class and overrides(target, name))
-        self.durable = self.is_class and bool(getattr(target, "durable", False))
+        self.durable = is_durable_type(target)
         if self.durable:
             check_durable(target)
+
+
+def is_durable_type(target: Any) -> bool:
+    """Whether actors of that class are durable; functions never are."""
+    return inspect.isclass(target) and bool(getattr(target, "durable", False))
 
 
 def check_target(target: Any, receive: Any) -> None:

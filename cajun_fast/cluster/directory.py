@@ -27,6 +27,10 @@ class Standing:
     record: ActorRecord
     revision: int
 
+    def is_durable(self, actor_id: str) -> bool:
+        """Whether it says so of that actor: of a child, which it is read for too, it says nothing."""
+        return self.record.durable and actor_id == self.actor_id
+
 
 @dataclass(frozen=True, slots=True)
 class DirectoryPage:

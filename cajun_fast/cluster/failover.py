@@ -231,7 +231,10 @@ class Failover:
         if outcome == FAILED:
             log.error("actor %r did not start again on another node: %s", standing.actor_id, text)
         elif outcome == UNKNOWN_TYPE and target is not None:
-            self._cannot.add((standing.record.type or "", target.owner))
+            key = (standing.record.type or "", target.owner)
+            if key not in self._cannot:
+                log.warning("node %r does not take actors like %r: %s", target.node, standing.actor_id, text)
+            self._cannot.add(key)
         elif outcome == LATER:
             log.info("actor %r is not adopted yet: %s", standing.actor_id, text)
         return outcome in (ADOPTED, TAKEN, FAILED)  # after a failed start its adopter has given the id back

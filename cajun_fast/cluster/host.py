@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from cajun_fast._core.lane import Exchange, Pid
+from cajun_fast.actors.recipe import is_durable_type
 from cajun_fast.actors.registry import ActorType
 from cajun_fast.cluster.directory import Standing
 from cajun_fast.cluster.errands import Errands
@@ -28,6 +29,7 @@ from cajun_fast.errors import (
     MetadataStoreUnavailableError,
     NodeUnavailableError,
     NotRunningError,
+    PersistenceUnavailableError,
     ProtocolError,
     RemoteActorError,
     SerializationError,
@@ -205,10 +207,18 @@ class Host:
             return actor_id, UNKNOWN_TYPE, str(error)
         except (ActorAlreadyExistsError, ActorNotFoundError) as error:
             return actor_id, TAKEN, str(error)
-        except (LeaseLostError, MetadataStoreError, NotRunningError) as error:
+        except (
+            LeaseLostError,
+            MetadataStoreError,
+            NotRunningError,
+            PersistenceUnavailableError,
+        ) as error:
             return actor_id, LATER, str(error)
         except Exception as error:  # of the actor's own start: told to the leader
-            return actor_id, FAILED, describe(error)
+            cannot = is_durable_type(target) and isinstance(
+                error, ConfigError
+            )  # no persistence here, or older code
+            return actor_id, UNKNOWN_TYPE if cannot else FAILED, describe(error)
         return actor_id, ADOPTED, ""
 
 

@@ -1,9 +1,11 @@
 """What this node owns: claiming an id before its actor starts, giving it back after it has stopped.
 
 Laws: an actor runs here only while its record names this life of this node; the claim comes before the start
-and the release after the end. A claim whose start fails is given back. When a record turns out to name
-somebody else, the copy here is the loser: it is stopped and nothing is written. What a stopping node owned of
-a registered type stays in the directory, for the leader to have it started elsewhere.
+and the release after the end. A claim whose start fails is given back; but what was taken over, and cannot start
+for a reason that is not its own, goes back to where it was, for the leader to try again: a durable actor must not
+vanish since its store was away. When a record turns out to name somebody else, the copy here is the loser: it is
+stopped and nothing is written. What a stopping node owned of a registered type stays in the directory, for the leader
+to have it started elsewhere.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Protocol
 
 from cajun_fast._core.lane import Pid
+from cajun_fast.actors.recipe import is_durable_type
 from cajun_fast.cluster.directory import Directory, Standing
 from cajun_fast.cluster.records import ActorRecord, Owner
 from cajun_fast.cluster.registrar import Registrar
@@ -24,9 +28,11 @@ from cajun_fast.errors import (
     ActorAlreadyExistsError,
     ActorNotFoundError,
     CajunError,
+    ConfigError,
     LeaseLostError,
     MetadataStoreError,
     NotRunningError,
+    PersistenceUnavailableError,
     ProtocolError,
     SerializationError,
 )
@@ -41,6 +47,14 @@ NOTHING: Mapping[str, Standing] = MappingProxyType({})
 
 #: In an actor's record: the epoch at which it was last started anew because its node was lost.
 ADOPTED_AT = "adopted"
+
+#: What a start raises for reasons of its node: it stops, its persistence is away, it has none, or older code.
+NOT_ITS_OWN = (NotRunningError, PersistenceUnavailableError, ConfigError)
+
+
+def is_of_the_node(error: BaseException, record: ActorRecord) -> bool:
+    """Whether a durable actor did not start for reasons of its node, so that another one, or a later try, may do."""
+    return record.durable and isinstance(error, NOT_ITS_OWN)
 
 
 def adopted_at(record: ActorRecord) -> int:
@@ -133,13 +147,16 @@ class Hosting:
     # ---- starting
 
     def new_record(
-        self, type_name: str | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, target: Any, type_name: str | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> ActorRecord:
         """The claim of a new actor; SerializationError if its type is registered but its arguments cannot
         travel.
         """
+        record = ActorRecord(
+            owner=self.owner, claim=next(self._claims), type=type_name, durable=is_durable_type(target)
+        )
         if type_name is None:
-            return ActorRecord(owner=self.owner, claim=next(self._claims))
+            return record
         try:
             arguments = self._arguments.encode([list(args), dict(kwargs)])
         except SerializationError as exc:
@@ -147,7 +164,7 @@ class Hosting:
                 f"actor type {type_name!r} is registered, so another node must be able to start it, but its "
                 f"arguments cannot be encoded: {exc}; pass plain data, or register a type without a name"
             ) from exc
-        return ActorRecord(owner=self.owner, claim=next(self._claims), type=type_name, arguments=arguments)
+        return replace(record, arguments=arguments)
 
     async def host(
         self,
@@ -164,7 +181,7 @@ class Hosting:
         """
         if actor_id in self._starting or actor_id in self.owned:
             raise ActorAlreadyExistsError(actor_id, self.owner.node)
-        record = self.new_record(type_name, args, kwargs)
+        record = self.new_record(target, type_name, args, kwargs)
         self._starting.add(actor_id)
         try:
             standing = await self._claim(actor_id, record)
@@ -211,8 +228,8 @@ class Hosting:
         self._early.discard(actor_id)
         try:
             pid = await self._runtime.spawn(target, actor_id, *args, **kwargs)
-        except BaseException:
-            if self._stopping and adopted:
+        except BaseException as error:
+            if adopted and (self._stopping or is_of_the_node(error, standing.record)):
                 self.owned.pop(actor_id, None)
             else:
                 self._give_back(actor_id)
@@ -224,7 +241,8 @@ class Hosting:
         return pid
 
     async def settle_in(self, standing: Standing, start: Callable[[], Awaitable[None]]) -> None:
-        """Start what was handed over to this node: its record names it. What its start raises gives the id back."""
+        """Start what was handed over to this node: its record names it. What its start raises gives the id back, unless
+        it is PersistenceUnavailableError: then the record stays, and the caller tries again."""
         actor_id = standing.actor_id
         self.owned[actor_id] = standing
         if not await self._may_own():
@@ -236,6 +254,9 @@ class Hosting:
         self._starting.add(actor_id)
         try:
             await start()
+        except PersistenceUnavailableError:
+            self.owned.pop(actor_id, None)
+            raise
         except BaseException:
             self._give_back(actor_id)
             raise
@@ -263,6 +284,7 @@ class Hosting:
             epoch=old.epoch + 1,
             type=old.type,
             arguments=old.arguments,
+            durable=is_durable_type(target),
             extra={**old.extra, ADOPTED_AT: old.epoch + 1},
         )
         self._starting.add(actor_id)
@@ -270,8 +292,8 @@ class Hosting:
             taken = await self._registrar.claim(actor_id, record, standing.revision, guards, instead_of=old)
             try:
                 return await self._start(taken, target, tuple(args), kwargs)
-            except NotRunningError:
-                if actor_id not in self.owned:
+            except NOT_ITS_OWN:
+                if actor_id not in self.owned and actor_id not in self._ending:
                     await self._leave_lost(taken, old)
                 raise
         finally:
@@ -417,6 +439,7 @@ class Hosting:
             epoch=old.epoch + 1,
             type=old.type,
             arguments=old.arguments,
+            durable=old.durable,
             extra=old.extra,
         )
         try:

@@ -67,7 +67,7 @@ class Locator:
         if entry is None or entry.node is None:
             return self.cache.get(actor_id, now)
         if self.in_sync and now >= entry.refresh_ns:
-            self.cache.put(actor_id, entry.node, entry.epoch, now)
+            self.cache.put(actor_id, entry.node, entry.epoch, now, entry.durable)
         return self.cache.get(actor_id, now)
 
     async def locate(self, actor_id: str, *, fresh: bool = False) -> Standing | None:
@@ -83,7 +83,8 @@ class Locator:
         if standing is None:
             self.cache.put_missing(actor_id, now)
         else:
-            self.cache.put(actor_id, standing.record.owner.node, standing.revision, now)
+            durable = standing.is_durable(actor_id)
+            self.cache.put(actor_id, standing.record.owner.node, standing.revision, now, durable)
         return standing
 
     async def changed(self, actor_id: str, timeout: float) -> None:
@@ -123,7 +124,8 @@ class Locator:
             self.cache.invalidate(actor_id)
             return
         if self.cache.peek(actor_id) is not None:
-            self.cache.put(actor_id, standing.record.owner.node, entry.revision, self._now_ns())
+            record = standing.record
+            self.cache.put(actor_id, record.owner.node, entry.revision, self._now_ns(), record.durable)
         self._tell(actor_id, standing, entry.revision)
 
     def on_delete(self, key: str, revision: int) -> None:

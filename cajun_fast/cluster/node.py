@@ -259,7 +259,7 @@ class Node:
 
     def record(self) -> NodeRecord:
         """What this node says of itself in the store."""
-        types, sharded = self.sharding.hosted_types()
+        types, sharded, durable = self.sharding.hosted_types()
         return NodeRecord(
             node=self.owner.node,
             incarnation=self.owner.incarnation,
@@ -271,6 +271,7 @@ class Node:
             actors=self._load(),
             types=types,
             sharded=sharded,
+            durable=durable,
             cordoned=self.mover.cordoned,
         )
 

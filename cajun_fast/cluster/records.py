@@ -47,6 +47,8 @@ class NodeRecord:
     types: tuple[str, ...] = ()
     #: Those of them that are sharded.
     sharded: tuple[str, ...] = ()
+    #: Those of the sharded ones that are durable. A node that says nothing of it may have some all the same.
+    durable: tuple[str, ...] = ()
 
     @property
     def owner(self) -> Owner:
@@ -74,6 +76,7 @@ class NodeRecord:
                 "suspected": self.suspected,
                 "types": list(self.types),
                 "sharded": list(self.sharded),
+                "durable": list(self.durable),
             }
         )
 
@@ -96,6 +99,7 @@ class NodeRecord:
                 suspected=bool(tree.get("suspected", False)),
                 types=tuple(map(str, tree.get("types", ()))),
                 sharded=tuple(map(str, tree.get("sharded", ()))),
+                durable=tuple(map(str, tree.get("durable", ()))),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise ProtocolError(f"the record of node {node!r} cannot be read: {exc!r}") from exc
@@ -115,12 +119,15 @@ class ActorRecord:
     epoch: int = 1
     type: str | None = None
     arguments: bytes = b""
+    #: Whoever sends to it numbers from the first message on. False: it is not, or an earlier version wrote this.
+    durable: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         return _pack(
             {
                 **self.extra,
+                **({"durable": True} if self.durable else {}),
                 "node": self.owner.node,
                 "inc": self.owner.incarnation,
                 "claim": self.claim,
@@ -140,6 +147,7 @@ class ActorRecord:
                 epoch=int(tree.pop("epoch")),
                 type=tree.pop("type", None),
                 arguments=bytes(tree.pop("args", b"")),
+                durable=bool(tree.pop("durable", False)),
                 extra=tree,
             )
         except (KeyError, TypeError, ValueError) as exc:

@@ -161,14 +161,16 @@ class ClusterRouter:
             return True
         if entry.node == self._owner.node or self._members.get(entry.node) is None:
             return False
-        self._bind(lane, entry.node, entry)
+        self._bind(lane, entry.node, entry, entry.durable)
         return True
 
-    def bind_node(self, lane: Lane, node: str) -> None:
+    def bind_node(self, lane: Lane, node: str, durable: bool = False) -> None:
         """Bind a lane to a node's link for good: until that node refuses, or is gone."""
-        self._bind(lane, node, None, FOR_GOOD)
+        self._bind(lane, node, None, durable, FOR_GOOD)
 
-    def _bind(self, lane: Lane, node: str, entry: Location | None, expires: int | None = None) -> None:
+    def _bind(
+        self, lane: Lane, node: str, entry: Location | None, durable: bool, expires: int | None = None
+    ) -> None:
         if self._links is None:
             lane.fail(NotRunningError(f"no way to actor {lane.target!r}: this node is stopping"))
             return
@@ -180,7 +182,7 @@ class ClusterRouter:
         except CajunError as error:
             lane.fail(error)
             return
-        lane.bind_carrier(link, entry, self._binding_ends(entry) if expires is None else expires)
+        lane.bind_carrier(link, entry, self._binding_ends(entry) if expires is None else expires, durable)
 
     def _binding_ends(self, entry: Location | None) -> int:
         """What the watch keeps true needs no second look: the lane sees by ``entry.live`` when it is not. To renew
@@ -265,7 +267,7 @@ class ClusterRouter:
             if standing.actor_id != lane.target and not comes and pauses_before(refused) >= CHILD_PATIENCE:
                 raise not_found(lane.target)  # its parent lives there, and it does not
             await self._pause_for_start(lane, pauses_before(refused), owner, pause(refused))
-        self._rebind(lane, owner.node)
+        self._rebind(lane, owner.node, standing.is_durable(lane.target))
         return True
 
     async def _locate(self, actor_id: str, *, fresh: bool) -> Standing | None:
@@ -296,7 +298,7 @@ class ClusterRouter:
             or self._members.get(hint) is None
         ):
             return False
-        self._rebind(lane, hint)
+        self._rebind(lane, hint, False)  # what was known of it, the lane knows
         return True
 
     def _was_refused_by(self, lane: Lane, standing: Standing) -> bool:
@@ -306,9 +308,9 @@ class ClusterRouter:
         location = lane.location
         return location is None or location.epoch >= standing.revision
 
-    def _rebind(self, lane: Lane, node: str) -> None:
+    def _rebind(self, lane: Lane, node: str, durable: bool) -> None:
         if lane.inbox is None:
-            self._bind(lane, node, self._locator.cached(lane.target))
+            self._bind(lane, node, self._locator.cached(lane.target), durable)
 
     async def _pause_for_start(
         self, lane: Lane, waited: float, owner: Owner, seconds: float = FIRST_PAUSE

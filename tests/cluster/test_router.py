@@ -47,8 +47,8 @@ class FakeLane:
         self.inbox = inbox
         self._told("inbox")
 
-    def bind_carrier(self, link: Any, location: Any = None, expires: int = 0) -> None:
-        self.location, self.expires = location, expires
+    def bind_carrier(self, link: Any, location: Any = None, expires: int = 0, durable: bool = False) -> None:
+        self.location, self.expires, self.durable = location, expires, durable
         self._told(f"link {link}")
 
     def fail(self, error: CajunError) -> None:

@@ -28,6 +28,7 @@ from cajun_fast.errors import (
     ConfigError,
     LeaseLostError,
     NodeUnavailableError,
+    PersistenceUnavailableError,
     ProtocolError,
 )
 
@@ -35,6 +36,8 @@ log = logging.getLogger("cajun_fast.cluster")
 
 #: Claims of given-up arrivals that are remembered.
 REMEMBERED = 1000
+#: Seconds before another try to start a durable actor whose persistence has not answered.
+TRY_AGAIN = 0.5
 
 
 @dataclass(eq=False, slots=True)
@@ -282,6 +285,8 @@ class Destination:
             if not started.done():
                 started.set_exception(error)
                 started.exception()
+            if standing is not None and isinstance(error, PersistenceUnavailableError):
+                await self._start_anew(standing)
             return
         self._feed(incoming, Event.STARTED)
         self._let_go(incoming, keep_cells=True)
@@ -323,19 +328,43 @@ class Destination:
 
     def _late(self, standing: Standing) -> None:
         if standing.record.owner == self._world.owner:
+            log.error(
+                "actor %r became this node's after its owner was lost on the way: it starts anew",
+                standing.actor_id,
+            )
             self._world.tasks.start(self._start_anew(standing), f"start {standing.actor_id} anew")
 
+    async def _stands(self, standing: Standing) -> bool:
+        """Whether the record is the same still, as far as can be read."""
+        try:
+            now = await self._world.parts.directory.read(standing.actor_id, fresh=True)
+        except CajunError:
+            return True
+        return now is not None and now.revision == standing.revision
+
     async def _start_anew(self, standing: Standing) -> None:
-        """It became ours after what came with it was let go of: as after a crash of its node."""
+        """It became ours, and what came with it was let go of: as after a crash of its node. A durable one whose
+        state cannot be read is tried again as long as it is ours."""
         actor_id, world = standing.actor_id, self._world
-        log.error("actor %r became this node's after its owner was lost on the way: it starts anew", actor_id)
         target = world.parts.types.lookup(standing.record.type or "").target
         args, kwargs = world.exchange.decode(standing.record.arguments)
 
         async def start() -> None:
             await world.parts.actors.spawn(target, actor_id, *args, **kwargs)
 
+        hosting = world.parts.hosting
+        hosting.arriving.add(actor_id)
         try:
-            await world.parts.hosting.settle_in(standing, start)
+            while True:
+                try:
+                    await hosting.settle_in(standing, start)
+                    return
+                except PersistenceUnavailableError as error:
+                    log.warning("actor %r waits for its state: %s", actor_id, error)
+                await asyncio.sleep(TRY_AGAIN)
+                if not await self._stands(standing):
+                    return
         except Exception as error:  # of the actor's own start; its id is free again
             log.error("actor %r did not start anew: %s", actor_id, describe(error))
+        finally:
+            hosting.arriving.discard(actor_id)

@@ -241,6 +241,7 @@ class HandOff:
             epoch=old.epoch + 1,
             type=old.type,
             arguments=old.arguments,
+            durable=old.durable,
             extra=old.extra,
         )
         guard = Compare(world.keys.node(self._target), grant.seat)

@@ -138,10 +138,11 @@ class World:
 
     def has_left(self, standing: Standing) -> None:
         """The commit stands: from now on this node says where it has gone."""
-        actor_id, node = standing.actor_id, standing.record.owner.node
+        actor_id, record = standing.actor_id, standing.record
+        node, now = record.owner.node, self.exchange.clock()
         self.parts.hosting.owned.pop(actor_id, None)
         self.parts.tombstones.put(actor_id, node)
-        self.parts.locator.cache.put(actor_id, node, standing.revision, self.exchange.clock())
+        self.parts.locator.cache.put(actor_id, node, standing.revision, now, record.durable)
 
     async def end_copy(self, cell: Cell) -> None:
         """Its ``post_stop``, and nothing of it is left here."""

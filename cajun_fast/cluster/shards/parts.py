@@ -11,10 +11,11 @@ import itertools
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from cajun_fast._core.lane import Exchange
 from cajun_fast._core.link import Link
+from cajun_fast.actors.recipe import is_durable_type
 from cajun_fast.actors.registry import ActorType, Registry
 from cajun_fast.actors.system import ActorSystem
 from cajun_fast.clock import Clock
@@ -47,6 +48,14 @@ log = logging.getLogger("cajun_fast.cluster")
 TYPES_LOOK = 0.5
 #: Seconds between two looks at whether this node's shards have gone, before it stops.
 DEPART_LOOK = 0.02
+
+
+class HostedTypes(NamedTuple):
+    """Names of the types that a node may start, of the sharded ones among them, and of the durable ones among those."""
+
+    all: tuple[str, ...]
+    sharded: tuple[str, ...]
+    durable: tuple[str, ...]
 
 
 class Sharding:
@@ -98,7 +107,7 @@ class Sharding:
 
     async def agree(self) -> None:
         """Before the node joins: raises ConfigError if it wants another number of shards than the cluster has."""
-        needed = bool(self.hosted_types()[1])
+        needed = bool(self.hosted_types().sharded)
         wanted = self._config.sharding.shard_count
         self.table.count = await agreed_count(self._store, self._keys, wanted, needed=needed)
 
@@ -188,12 +197,14 @@ class Sharding:
 
     # ---- types
 
-    def hosted_types(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names of the types that this node may start, and of the sharded ones among them."""
+    def hosted_types(self) -> HostedTypes:
+        """Names of the types that this node may start."""
         if self._config.client:
-            return (), ()
+            return HostedTypes((), (), ())
         kinds = [kind for kind in self._types.types() if self.offers(kind)]
-        return tuple(kind.name for kind in kinds), tuple(kind.name for kind in kinds if kind.sharded)
+        sharded = [kind for kind in kinds if kind.sharded]
+        durable = [kind for kind in sharded if is_durable_type(kind.target)]
+        return HostedTypes(_names(kinds), _names(sharded), _names(durable))
 
     def shards_of(self, node: str) -> int:
         """How many shards a node owns, as far as is known here."""
@@ -211,11 +222,11 @@ class Sharding:
             if self._types.version == self._known_types or self._membership.fenced:
                 continue
             version = self._types.version
-            types, sharded = self.hosted_types()
+            types, sharded, durable = self.hosted_types()
             try:
                 if sharded and self.table.count is None:
                     await self.agree()
-                if await self._membership.update(types=types, sharded=sharded):
+                if await self._membership.update(types=types, sharded=sharded, durable=durable):
                     self._known_types = version
                     self.allocator.look()
             except (MetadataStoreError, ConfigError) as error:
@@ -305,7 +316,7 @@ class Sharding:
     def _prepare(
         self, move: str, name: str, shards: list[int], states: dict[str, Any], watchers: Watchers
     ) -> None:
-        if name not in self.hosted_types()[1] or self.region.is_stopping or not self._membership.holds:
+        if name not in self.hosted_types().sharded or self.region.is_stopping or not self._membership.holds:
             raise ConfigError(f"node {self._owner().node!r} takes no shards of {name!r} now")
         if shards:
             self.states.expect(move, [(name, shard) for shard in shards])
@@ -343,3 +354,7 @@ class Sharding:
             self.table.apply(place, replace(mine, revision=outcome.revision))
         elif current is not None:
             self.table.on_put(current)
+
+
+def _names(kinds: Iterable[ActorType]) -> tuple[str, ...]:
+    return tuple(kind.name for kind in kinds)

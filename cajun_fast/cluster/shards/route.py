@@ -26,7 +26,7 @@ LOCAL_PAUSE = 0.01
 class Search(Protocol):
     """What is needed of the router: its tasks and links."""
 
-    def bind_node(self, lane: Lane, node: str) -> None: ...
+    def bind_node(self, lane: Lane, node: str, durable: bool = False) -> None: ...
 
     def search(self, lane: Lane, find: Callable[[Lane], Coroutine[Any, Any, None]]) -> None: ...
 
@@ -78,8 +78,15 @@ class ShardRoute:
             return True
         if not self._members.lives(record.owner):
             return False
-        self._search.bind_node(lane, record.owner.node)
+        self._bind(lane, record.owner.node)
         return True
+
+    def _bind(self, lane: Lane, node: str) -> None:
+        record, target = self._members.get(node), lane.target
+        known = (
+            record is not None and type_of_id(target) in record.durable
+        )  # of children its type says nothing
+        self._search.bind_node(lane, node, known and root_of(target) == target)
 
     async def _find(self, lane: Lane) -> None:
         began = self._now_ns()
@@ -114,7 +121,7 @@ class ShardRoute:
             or self._members.get(hint) is None
         ):
             return False
-        self._search.bind_node(lane, hint)
+        self._bind(lane, hint)
         return True
 
     async def _wait(self, lane: Lane, seconds: float) -> None:

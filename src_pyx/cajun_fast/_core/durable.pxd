@@ -1,7 +1,7 @@
 # How durable actors are told: what is for them is numbered, kept until their commit, and sent again to whoever owns them
 # then. So the way may break, and the owner die, at any time.
 #
-#   Lane ─▶ Way ─┬─ Stream (this life of this node) ─┬─ Inbox of this node ─────────────┐
+#   Lane ─▶ Way ─┬─ Stream (this life of this lane) ─┬─ Inbox of this node ─────────────┐
 #                └─ Stream (an outbox) …             └─ link ═══▶ Inbound ─▶ Inbox ─────┤
 #            ▲                                                                         ▼
 #            └─ Ways.on_note: "committed up to n", "send again from n" ◀── notes ◀── Gate, after its commit
@@ -10,7 +10,7 @@
 #   * numbers of a stream rise by one and never mean two messages; what is not committed stays here, in order
 #   * whenever the way changes, all that is kept goes again: the gate drops what it has
 #   * the hot path of other actors knows nothing of this: a Way is a Carrier like a link, and a lane has one only once
-#     its actor has refused a plain message as DURABLE
+#     the directory has said that its actor is durable, or, where it does not, the actor has refused a plain message
 
 cimport cython
 from libc.stdint cimport int64_t, uint64_t
@@ -77,8 +77,11 @@ cdef class Way(Carrier):
 
 cdef class Ways:
     cdef readonly Exchange exchange
-    cdef readonly str life      # names this node's streams: another text in each life
+    cdef readonly str life      # begins the names of this node's streams: another text in each life
+    cdef uint64_t made          # streams of this node so far
     cdef readonly dict active   # target -> Way: those that keep something
     cdef dict notes             # node -> list of notes that leave together
     cdef public object send     # (node, notes) -> None: to another node
     cdef bint scheduled
+
+    cdef str new_name(self)

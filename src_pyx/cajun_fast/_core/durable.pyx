@@ -65,7 +65,7 @@ cdef class Way(Carrier):
         self.lane = lane
         self.peer = ""
         self.streams = {}
-        self.own = new_stream(self, ways.life, None)
+        self.own = new_stream(self, ways.new_name(), None)
 
     def __repr__(self):
         where = "here" if self.inbox is not None else "by link" if self.carrier is not None else "not known"
@@ -468,9 +468,16 @@ cdef class Ways:
     def __init__(self, Exchange exchange, str life, send=None):
         self.exchange = exchange
         self.life = life
+        self.made = 0
         self.active = {}
         self.notes = {}
         self.send = send
+
+    cdef str new_name(self):
+        """Of a stream of this node. Lanes that nobody uses any more are forgotten, and their numbers with them: the next
+        lane to the same actor begins with 1 again, and must not be taken for the one before."""
+        self.made += 1
+        return f"{self.life}.{self.made}"
 
     def way(self, Lane lane):
         """The way of a lane whose actor has shown to be durable: from now on all goes this way."""

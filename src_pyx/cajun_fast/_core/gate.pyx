@@ -188,6 +188,8 @@ cdef class DurableGate(Gate):
         if not self.is_open:            # not yet, or not any more
             return MOVING
         cursor = self.cursor(mail.stream)
+        if 2 * len(self.streams) > STREAMS_MOST:
+            self.streams.move_to_end(mail.stream)
         cursor.node = mail.node
         if mail.low > cursor.low:
             self.settle_below(cursor, mail.low)

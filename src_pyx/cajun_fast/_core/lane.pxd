@@ -105,7 +105,7 @@ cdef class Lane:
     cdef bint flushing                  # `flush` is on the stack
     cdef bint flush_again               # … and was asked for once more
     cdef object listeners               # futures of ready(); None when empty
-    cdef readonly object way            # Way (durable.pxd), once the actor has shown to be durable; None for all others
+    cdef readonly object way            # Way (durable.pxd), once the actor is known to be durable; None for all others
 
     cdef int submit(self, int kind, object message, int guarantee, Pid sender, uint64_t tag, Replies origin,
                     int64_t deadline, object waiter, bint encoded) except -1

@@ -520,11 +520,17 @@ cdef class Lane:
             self.way.bind_local(inbox)
         self.flush()
 
-    def bind_carrier(self, Carrier carrier, Location location=None, int64_t expires=0x7FFFFFFFFFFFFFFF):
+    def bind_carrier(self, Carrier carrier, Location location=None, int64_t expires=0x7FFFFFFFFFFFFFFF,
+                     bint durable=False):
         """The actor lives at the other end of ``carrier``; what waits goes out, in order. What is on its way by
-        another carrier has its verdict first."""
-        if self.carrier is not None and self.carrier is not carrier and (self.way is None or not self.way.takes_all):
-            self.leave()
+        another carrier has its verdict first. ``durable``: it is known to be, so all for it is numbered, the first
+        message too; else its first refusal tells."""
+        if self.way is None or not self.way.takes_all:
+            durable = durable and self.exchange.ways is not None
+            if self.carrier is not None and (self.carrier is not carrier or durable):
+                self.leave()
+            if durable:
+                self.way = self.exchange.ways.way(self)
         self.carrier = carrier
         self.location = location
         self.expires = expires

@@ -62,6 +62,7 @@ cdef class Location:
     cdef readonly int64_t epoch     # of the ownership, as the directory counts it
     cdef readonly str actor_id
     cdef readonly str node          # None: `missing`
+    cdef readonly bint durable      # its record says so: what is for it is numbered from the first message on
     cdef _Home home                 # None: `missing`
     cdef Link by_node
 
@@ -91,7 +92,7 @@ cdef class LocationCache:
 
     cpdef Location get(self, str actor_id, int64_t now)
     cpdef Location peek(self, str actor_id)
-    cpdef Location put(self, str actor_id, str node, int64_t epoch, int64_t now)
+    cpdef Location put(self, str actor_id, str node, int64_t epoch, int64_t now, bint durable=*)
     cpdef Location put_missing(self, str actor_id, int64_t now, int64_t epoch=*)
     cpdef bint invalidate(self, str actor_id, uint64_t generation=*) except -1
     cpdef Py_ssize_t invalidate_node(self, str node) except -1

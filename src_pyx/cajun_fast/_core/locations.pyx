@@ -104,8 +104,9 @@ cdef class LocationCache:
         cdef PyObject* found = PyDict_GetItemWithError(self._entries, actor_id)
         return None if found == NULL else <Location> found
 
-    cpdef Location put(self, str actor_id, str node, int64_t epoch, int64_t now):
-        """Take note that an actor lives on a node, by its ownership of ``epoch`` (0 and up).
+    cpdef Location put(self, str actor_id, str node, int64_t epoch, int64_t now, bint durable=False):
+        """Take note that an actor lives on a node, by its ownership of ``epoch`` (0 and up). ``durable``: its record says
+        so; else it is not known.
 
         Answers the entry that stands: the older one, renewed, if it said the same; the older one as it was, expired or
         not, if its epoch is newer; else a new one.
@@ -116,15 +117,16 @@ cdef class LocationCache:
         if epoch < 0:
             raise ValueError(f"epoch={epoch} of actor {actor_id!r} is out of range: ownership epochs count from 0")
         cdef Location standing = self.peek(actor_id)
-        if standing is None:
-            return self._insert(actor_id, self._home(node), epoch, now)
-        if is_newer(standing, epoch, False):
-            return standing
-        if not standing.missing and standing.epoch == epoch and standing.node == node:
-            self._renew(standing, now)
-            return standing
-        self._drop(standing)
-        return self._insert(actor_id, self._home(node), epoch, now)
+        if standing is not None:
+            if is_newer(standing, epoch, False):
+                return standing
+            if not standing.missing and standing.epoch == epoch and standing.node == node:
+                self._renew(standing, now)
+                return standing
+            self._drop(standing)
+        standing = self._insert(actor_id, self._home(node), epoch, now)
+        standing.durable = durable
+        return standing
 
     cpdef Location put_missing(self, str actor_id, int64_t now, int64_t epoch=UNKNOWN_EPOCH):
         """Take note that an actor does not exist, since the ownership of ``epoch`` ended.

@@ -119,7 +119,7 @@ class World:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def bind_node(self, lane: Lane, node: str) -> None:
+    def bind_node(self, lane: Lane, node: str, durable: bool = False) -> None:
         raise AssertionError("nobody else is there")
 
     # ---- what happens
