@@ -125,6 +125,7 @@ class ClusterMetrics:
             queued=queued_messages(node.exchange.inboxes),
             waiting=self._count_waiting(),
             dead_letters=node.actors.dead_letters.counts,
+            answers_lost=node.exchange.answers_lost,
             refused_connections=node.messaging.turned_down,
             sample_every=node.exchange.sampler.every,
             health=self.get_health_status(),

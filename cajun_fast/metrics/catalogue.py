@@ -83,6 +83,7 @@ NODE = (
     gauge("mailbox_messages", "Messages that wait in mailboxes.", "queued"),
     gauge("lane_messages", "Messages that have no way or no room yet.", "waiting"),
     counter("dead_letters", "Messages that reached no handler.", "dead_letters", "reason"),
+    counter("answers_lost", "Answers whose asker's node was lost.", "answers_lost"),
     counter("messages_failed", "Messages known not to have been handled well.", "failed"),
     gauge("sample_every", "One message in so many is measured.", "sample_every"),
     gauge("asks_in_flight", "Asks that wait for their answers.", "asks.in_flight"),

@@ -142,6 +142,7 @@ class Snapshot:
     queued: int  # messages in mailboxes, now
     waiting: int  # messages that have no way or no room, in lanes, now
     dead_letters: Mapping[str, int] = field(default_factory=dict)  # by reason
+    answers_lost: int = 0  # their asker's node was gone, or gone before it had acknowledged them
     refused_connections: int = 0
     sample_every: int = 1  # one message in so many is measured, now
     health: Mapping[str, bool] = field(default_factory=dict)

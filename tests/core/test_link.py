@@ -593,6 +593,31 @@ def test_the_end_of_a_peer_tells_unknown_for_what_it_may_have_seen_and_sends_the
     assert numbers(world, "x0") == [unseen]
 
 
+def test_answers_whose_asker_is_gone_are_counted(world):
+    """Acknowledged; on its way; large and on its way; given after the end: all but the first."""
+    world.connect("b")
+    home, asked = world.homes["b"], world.actors["x0"].asked
+    for n in range(4):
+        ask(world, "x0", {"n": n})
+    while world.route():
+        pass
+    world.pipes["b"].move(0)
+    (first, tag, _), *others = asked
+    answer(first, tag, {"n": 0})
+    world.drain()
+    assert home.exchange.answers_lost == 0
+    for number, pad in enumerate((b"", b"y" * LARGE)):
+        replies, tag, _ = others[number]
+        answer(replies, tag, {"pad": pad})
+    home.links["a"].end("it was killed")
+    assert home.exchange.answers_lost == 2
+    replies, tag, _ = others[2]
+    answer(replies, tag, {"n": 3})
+    fault(replies, tag, RemoteActorError("x0", "ValueError", "late"))
+    assert home.exchange.answers_lost == 4
+    assert home.letters.all == [], "nobody sent these as messages"
+
+
 def test_a_lane_that_the_router_binds_while_it_waits_for_its_verdicts_goes_on_afterwards():
     """What it bound could not go at once, and its ROOM had come before its last verdict."""
     links = Links()

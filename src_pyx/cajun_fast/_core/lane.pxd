@@ -60,6 +60,7 @@ cdef class Exchange:
     cdef public Tracer tracer           # None: no message is traced
     cdef object trace                   # W3C context of the message that is being sent: as `mark`, taken by who keeps it
     cdef readonly uint64_t ended_told   # messages that ended in a lane with an error to their sender
+    cdef readonly uint64_t answers_lost # answers whose asker's node was gone, or before it had acknowledged them
 
     cpdef Lane lane(self, str actor_id)
     cpdef Pid pid(self, str actor_id)

@@ -312,6 +312,7 @@ cdef class Outbound(Carrier):
     cdef int answer_with(self, int kind, uint64_t tag, object value) except -1:
         """Answers pass a full window. Where their asker does not take them in, no more asks are taken from it."""
         if self.ended:                      # whoever asked is gone with the peer's incarnation
+            self.exchange.answers_lost += 1
             return 0
         try:
             self.answer_unless_bad(kind, tag, value)

@@ -422,6 +422,7 @@ cdef class Settling(Outbound):
     cdef int give_back_large(self, Outgoing transfer) except -1:
         """A large message that had not gone wholly was never seen; what was held behind it neither."""
         if transfer.lane is None:           # an answer: whoever asked is gone
+            self.exchange.answers_lost += 1
             return 0
         self.unsent(<Lane>transfer.lane, <Waiting>transfer.item)
         for item in self.holding.pop(transfer.lane, ()):
@@ -441,7 +442,10 @@ cdef class Settling(Outbound):
         cdef Waiting item
         cdef Lane lane
         cdef Rerouting state
-        if record.target == 0 or record.kind == VOID:
+        if record.target == 0:              # an answer likewise; it may have been seen
+            self.exchange.answers_lost += 1
+            return 0
+        if record.kind == VOID:
             return 0
         lane = <Lane>self.names.lanes[record.target]
         state = self.rerouting.get(lane)
