@@ -18,11 +18,12 @@ from cajun_fast.cluster.follow import entries
 from cajun_fast.cluster.host import decode_answer, host_id
 from cajun_fast.cluster.inspector import ask_node, ask_nodes
 from cajun_fast.cluster.leader import Leadership
-from cajun_fast.cluster.movement.results import CordonResult, DrainResult, MigrationResult
-from cajun_fast.cluster.movement.steering import OnProgress, Steering
+from cajun_fast.cluster.movement.results import CordonResult, DrainProgress, DrainResult, MigrationResult
+from cajun_fast.cluster.movement.steering import Steering
 from cajun_fast.cluster.records import NodeRecord
 from cajun_fast.cluster.shards.ids import type_of_id
 from cajun_fast.cluster.shards.listing import MOST, QUESTION
+from cajun_fast.cluster.steps import Steps
 from cajun_fast.config import NodeAddress
 from cajun_fast.errors import CajunError
 from cajun_fast.metadata.keys import KeySpace
@@ -280,29 +281,27 @@ class ClusterManager:
         """New actors are placed on that node again. Raises as ``cordon_node``."""
         return await self._steering.cordon(node_id, False)
 
-    async def drain_node(
+    def drain_node(
         self,
         node_id: str,
         *,
         without_state: bool = False,
         moves_at_once: int | None = None,
         timeout: float | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> DrainResult:
+    ) -> Steps[DrainProgress, DrainResult]:
         """Cordon a node and move its actors to the others; then it can stop without anybody noticing.
 
-        Several move at once (``movement.moves_at_once``); what cannot move stays, and is named with the reason.
-        ``on_progress`` is called with a DrainProgress after each step, and must not raise. ``timeout`` defaults to
-        ``movement.drain_timeout``. A drain that is cancelled leaves the node cordoned, and each actor with one owner.
+        ``await`` it for its result, or follow it with ``async for``: a DrainProgress after each step, and ``result``
+        at the end. Several actors move at once (``movement.moves_at_once``); what cannot move stays, and is named
+        with the reason. ``timeout`` defaults to ``movement.drain_timeout``. A drain that is cancelled, or whose loop
+        is left, begins no more moves: the node stays cordoned, those under way come to their end, and each actor has
+        one owner.
 
-        Raises NodeUnavailableError for a node that does not live, or is lost meanwhile.
+        Raises ConfigError at once for a number that makes no sense; while it runs NodeUnavailableError for a node that
+        does not live, or is lost meanwhile.
         """
-        return await self._steering.drain(
-            node_id,
-            without_state=without_state,
-            moves_at_once=moves_at_once,
-            timeout=timeout,
-            on_progress=on_progress,
+        return self._steering.drain(
+            node_id, without_state=without_state, moves_at_once=moves_at_once, timeout=timeout
         )
 
     async def explain(self, message_id: MessageId | str, *, timeout: float = 2.0) -> Fate:

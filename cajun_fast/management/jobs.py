@@ -42,6 +42,18 @@ class Job:
     error: str | None = None
     progress: Any = None
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Set once anything is new, and another one takes its place: whoever follows sees the newest, and misses no end.
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self, progress: Any) -> None:
+        """How far it is."""
+        self.progress = progress
+        self.wake()
+
+    def wake(self) -> None:
+        """Have whoever follows look again."""
+        self.news.set()
+        self.news = asyncio.Event()
 
     def shown(self, now_ns: int) -> dict[str, Any]:
         """As JSON can hold it."""
@@ -80,10 +92,9 @@ class Jobs:
         self._jobs[job.id] = job
         self._forget()
 
-        def tell(progress: Any) -> None:
-            job.progress = progress
-
-        task = asyncio.get_running_loop().create_task(self._run(job, work(tell)), name=f"{kind} {subject}")
+        task = asyncio.get_running_loop().create_task(
+            self._run(job, work(job.tell)), name=f"{kind} {subject}"
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return job
@@ -118,6 +129,7 @@ class Jobs:
         finally:
             job.ended_ns = self._clock.now_ns()
             job.over.set()
+            job.wake()
 
     def get(self, job_id: str) -> Job | None:
         """The job of that id, also for a while after its end."""

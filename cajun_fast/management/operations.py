@@ -174,11 +174,12 @@ class Operations:
         """Move an actor. Raises what ``manager.migrate_actor`` raises."""
         return plain(await self.manager.migrate_actor(actor_id, node_id))
 
-    async def drain(self, node_id: str, tell: Callable[[Any], None] = lambda progress: None) -> Any:
+    async def drain(self, node_id: str, tell: Callable[[Any], None] = lambda step: None) -> Any:
         """Move everything away from a node, and ``tell`` how far it is. Raises what ``manager.drain_node`` raises."""
-        return plain(
-            await self.manager.drain_node(node_id, on_progress=lambda progress: tell(plain(progress)))
-        )
+        drain = self.manager.drain_node(node_id)
+        async for step in drain:
+            tell(plain(step))
+        return plain(drain.result)
 
     async def cordon(self, node_id: str) -> Any:
         """Place no new actors on a node."""

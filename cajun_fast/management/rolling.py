@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from cajun_fast.cluster.manager import ClusterManager, NodeInfo
 from cajun_fast.cluster.movement.results import DrainProgress, DrainResult
+from cajun_fast.cluster.steps import Steps
 from cajun_fast.errors import ConfigError, NodeUnavailableError
 
 #: Seconds between two looks at the members.
@@ -23,11 +24,12 @@ Restart = Callable[[str], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One node's turn: ``what`` is "drained", "restarting", "back" or "failed"."""
+    """One node's turn: ``what`` is "draining" (see ``progress``), "drained", "restarting", "back" or "failed"."""
 
     node: str
     what: str
     detail: str = ""
+    progress: DrainProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,36 +43,60 @@ class RollResult:
     seconds: float
 
 
+def roll(
+    manager: ClusterManager,
+    restart: Restart,
+    *,
+    nodes: Sequence[str] = (),
+    drain_timeout: float | None = None,
+    restart_timeout: float = 120.0,
+    without_state: bool = False,
+    force: bool = False,
+) -> Steps[Step, RollResult]:
+    """Await it, or follow it step by step. ``restart``: has a node end and start again; ``force``: also one with actors
+    that cannot move. One that is cancelled, or whose loop is left, begins nothing more: the node whose turn it is stays
+    cordoned, unless it has been restarted already.
+
+    Raises, while it runs, NodeUnavailableError for a name that no node has, ConfigError for too few nodes.
+    """
+    work = Roll(
+        manager,
+        restart,
+        nodes=tuple(nodes),
+        drain_timeout=drain_timeout,
+        restart_timeout=restart_timeout,
+        without_state=without_state,
+        force=force,
+    )
+    return Steps(work.run, lambda step: (step.node, step.what))
+
+
 class Roll:
-    """See the module's laws."""
+    """One roll; see the module's laws."""
 
     def __init__(
         self,
         manager: ClusterManager,
         restart: Restart,
         *,
-        nodes: Sequence[str] = (),
-        drain_timeout: float | None = None,
-        restart_timeout: float = 120.0,
-        without_state: bool = False,
-        force: bool = False,
-        tell: Callable[[Step], None] = lambda step: None,
-        on_progress: Callable[[DrainProgress], None] | None = None,
+        nodes: tuple[str, ...],
+        drain_timeout: float | None,
+        restart_timeout: float,
+        without_state: bool,
+        force: bool,
     ) -> None:
-        """``restart``: has a node end and start again; ``force``: also one with actors that cannot move."""
         self._manager = manager
         self._restart = restart
-        self._nodes = tuple(nodes)
+        self._nodes = nodes
         self._drain_timeout = drain_timeout
         self._restart_timeout = restart_timeout
         self._without_state = without_state
         self._force = force
-        self._tell = tell
-        self._on_progress = on_progress
         self._moved = 0
 
-    async def run(self) -> RollResult:
-        """All of them. Raises NodeUnavailableError for a name that no node has, ConfigError for too few nodes."""
+    async def run(self, tell: Callable[[Step], None]) -> RollResult:
+        """All of them, one by one."""
+        self._tell = tell
         loop = asyncio.get_running_loop()
         began = loop.time()
         done: list[str] = []
@@ -97,12 +123,12 @@ class Roll:
 
     async def _one(self, info: NodeInfo) -> str:
         """One node's turn; why the roll cannot go on."""
-        drained = await self._manager.drain_node(
-            info.node,
-            without_state=self._without_state,
-            timeout=self._drain_timeout,
-            on_progress=self._on_progress,
+        drain = self._manager.drain_node(
+            info.node, without_state=self._without_state, timeout=self._drain_timeout
         )
+        async for progress in drain:
+            self._tell(Step(info.node, "draining", progress=progress))
+        drained = drain.result
         self._moved += drained.moved
         if not drained.complete and not self._force:
             return why_not_empty(drained)

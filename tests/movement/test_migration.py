@@ -111,8 +111,9 @@ async def test_what_cannot_move_is_told_and_goes_on(cluster: Cluster) -> None:
 async def test_a_drained_node_is_empty_and_takes_nothing_new(cluster: Cluster) -> None:
     a, b, c = await cluster.start("a", "b", "c")
     await asyncio.gather(*(b.register(Ledger, f"x{n}") for n in range(40)))
-    seen: list[cf.DrainProgress] = []
-    result = await a.manager.drain_node("b", on_progress=seen.append)
+    drain = a.manager.drain_node("b")
+    seen = [step async for step in drain]
+    result = drain.result
     assert result.complete, result
     assert result.moved == 40
     assert set(result.to) == {"a", "c"}

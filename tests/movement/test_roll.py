@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import cajun_fast as cf
-from cajun_fast.management.rolling import Roll, Step
+from cajun_fast.management.rolling import roll
 from tests.cluster.conftest import Cluster, eventually
 from tests.movement.worlds import Ledger, check_order
 
@@ -43,16 +43,19 @@ async def test_a_roll_restarts_every_node_and_no_ask_fails(cluster: Cluster) -> 
         await cluster.start(name)
 
     asking = [asyncio.create_task(ask(each)) for each in ids]
-    steps: list[Step] = []
-    result = await Roll(client.manager, restart, tell=steps.append).run()
+    rolled = roll(client.manager, restart)
+    steps = [step async for step in rolled]
     going = False
     await asyncio.gather(*asking)
+    result = rolled.result
     assert (result.failed, sorted(result.done)) == (None, ["a", "b", "c"])
     assert result.moved >= len(ids)
     assert {name: cluster.members[name].incarnation for name in "abc"} == {
         name: life + 1 for name, life in lives.items()
     }
-    assert [step.what for step in steps] == ["drained", "restarting", "back"] * 3
+    turns = [step.what for step in steps if step.what != "draining"]
+    assert turns == ["drained", "restarting", "back"] * 3
+    assert {step.node for step in steps if step.progress is not None} == {"a", "b", "c"}
     for each in ids:
         check_order(await client.pid(each).ask("seen"), {"client": counts[each]})
     assert min(counts.values()) > 0
@@ -73,11 +76,11 @@ async def test_a_roll_ends_where_something_cannot_move(cluster: Cluster) -> None
     async def restart(name: str) -> None:
         restarted.append(name)
 
-    result = await Roll(a.manager, restart, nodes=["b"], drain_timeout=10).run()
+    result = await roll(a.manager, restart, nodes=["b"], drain_timeout=10)
     assert (result.failed, restarted) == ("b", [])
     assert "'x'" in result.reason
     with pytest.raises(cf.NodeUnavailableError, match="zz"):
-        await Roll(a.manager, restart, nodes=["zz"]).run()
+        await roll(a.manager, restart, nodes=["zz"])
 
 
 async def test_a_node_that_does_not_come_back_ends_the_roll(cluster: Cluster) -> None:
@@ -86,7 +89,7 @@ async def test_a_node_that_does_not_come_back_ends_the_roll(cluster: Cluster) ->
     async def restart(name: str) -> None:
         await cluster.members.pop(name).stop()
 
-    result = await Roll(a.manager, restart, nodes=["b", "c"], restart_timeout=0.5).run()
+    result = await roll(a.manager, restart, nodes=["b", "c"], restart_timeout=0.5)
     assert result.failed in ("b", "c")
     assert result.done == ()
     assert "did not come back" in result.reason

@@ -58,7 +58,9 @@ class Stayed:
 
 @dataclass(frozen=True, slots=True)
 class DrainProgress:
-    """How far a drain is: ``left`` actors are still there, ``moving`` of them on their way."""
+    """How far a drain is: ``left`` actors are still there, ``moving`` of them on their way. ``phase``: "cordon",
+    "move", "settle" (what is in flight ends, everybody hears where the actors are), "done".
+    """
 
     node: str
     phase: str

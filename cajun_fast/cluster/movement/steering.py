@@ -26,6 +26,7 @@ from cajun_fast.cluster.movement.results import (
     Stayed,
 )
 from cajun_fast.cluster.movement.world import mover_id
+from cajun_fast.cluster.steps import Steps
 from cajun_fast.errors import (
     ActorNotFoundError,
     AskTimeoutError,
@@ -46,7 +47,7 @@ ANSWER, ROUND, FRUITLESS = 5.0, 0.2, 5
 #: Nodes that are tried for one actor.
 CANDIDATES = 5
 
-OnProgress = Callable[[DrainProgress], None]
+Tell = Callable[[DrainProgress], None]
 
 
 class Steering:
@@ -111,15 +112,14 @@ class Steering:
         answer = await self.ask(node_id, {"op": "cordon", "on": on}, ANSWER)
         return CordonResult(node_id, bool(answer["cordoned"]), bool(answer["changed"]))
 
-    async def drain(
+    def drain(
         self,
         node_id: str,
         *,
         without_state: bool = False,
         moves_at_once: int | None = None,
         timeout: float | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> DrainResult:
+    ) -> Steps[DrainProgress, DrainResult]:
         """See ``ClusterManager.drain_node``."""
         settings = self._node.config.movement
         drain = Drain(
@@ -127,11 +127,10 @@ class Steering:
             self._node,
             node_id,
             without_state=without_state,
-            moves_at_once=moves_at_once or settings.moves_at_once,
+            moves_at_once=settings.moves_at_once if moves_at_once is None else moves_at_once,
             timeout=settings.drain_timeout if timeout is None else timeout,
-            on_progress=on_progress,
         )
-        return await drain.run()
+        return Steps(drain.run, lambda step: step.phase)
 
 
 class Drain:
@@ -146,7 +145,6 @@ class Drain:
         without_state: bool,
         moves_at_once: int,
         timeout: float,
-        on_progress: OnProgress | None,
     ) -> None:
         if moves_at_once < 1:
             raise ConfigError(f"moves_at_once={moves_at_once!r}: give 1 or more")
@@ -155,22 +153,21 @@ class Drain:
         self._node_id = node_id
         self._without_state = without_state
         self._moves_at_once = moves_at_once
-        self._loop = asyncio.get_running_loop()
-        self._began = self._loop.time()
-        self._end = self._began + timeout
         self._timeout = timeout
-        self._on_progress = on_progress
         self._to: Counter[str] = Counter()
         self._stayed: dict[str, str] = {}
         self._moving = 0
         self._left = 0
-        self._phase = "cordon"
         self._revision = 0
 
-    async def run(self) -> DrainResult:
+    async def run(self, tell: Tell) -> DrainResult:
         """Cordon, move, settle. Raises NodeUnavailableError for a node that does not live."""
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._end = self._began + self._timeout
+        self._teller = tell
         await self._steering.cordon(self._node_id, True)
-        self._tell("move")
+        self._tell("cordon")
         reason = await self._rounds() or await self._shards()
         self._tell("settle")
         await self._settle()
@@ -194,6 +191,7 @@ class Drain:
         while True:
             ids = await self._owned()
             self._stayed = {each: why for each, why in self._stayed.items() if each in ids}
+            self._tell("move")
             if not ids:
                 return ""
             if self._loop.time() >= self._end:
@@ -306,19 +304,17 @@ class Drain:
             log.info("what is in flight at node %r is not known: %s", self._node_id, error)
 
     def _tell(self, phase: str) -> None:
-        self._phase = phase
-        if self._on_progress is not None:
-            self._on_progress(
-                DrainProgress(
-                    self._node_id,
-                    phase,
-                    moved=self._to.total(),
-                    stayed=len(self._stayed),
-                    moving=self._moving,
-                    left=max(0, self._left),
-                    seconds=self._loop.time() - self._began,
-                )
+        self._teller(
+            DrainProgress(
+                self._node_id,
+                phase,
+                moved=self._to.total(),
+                stayed=len(self._stayed),
+                moving=self._moving,
+                left=max(0, self._left),
+                seconds=self._loop.time() - self._began,
             )
+        )
 
 
 def result_of(tree: Any) -> MigrationResult:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cajun_fast.management.commands.bar import Bar, shown_drain
 from cajun_fast.management.commands.joining import Json, inside, print_json
 
 NodeName = Annotated[str, typer.Argument(help="The node.", metavar="NODE")]
@@ -75,10 +76,8 @@ async def drain(
     as_json: Json = False,
 ) -> int:
     """Move all actors of a node to the others, so that it can stop. Status 0 only if it is empty."""
-    tell = None if as_json else show_progress()
-    result = await ask.manager.drain_node(
-        node, without_state=without_state, timeout=timeout, on_progress=tell
-    )
+    drain = ask.manager.drain_node(node, without_state=without_state, timeout=timeout)
+    result = await drain if as_json else await shown_drain(node, drain)
     if as_json:
         print_json(dataclasses.asdict(result))
     else:
@@ -116,17 +115,9 @@ async def roll(
     as_json: Json = False,
 ) -> int:
     """Restart the nodes one by one, the leader last: drain, restart, wait until it is back, go on."""
-    from cajun_fast.management.rolling import Roll, Step
+    from cajun_fast.management import rolling
 
-    def tell(step: Step) -> None:
-        if as_json:
-            print_json(dataclasses.asdict(step))
-        elif step.what == "restarting" and command is None:
-            print(f"{step.node}: restart it now", flush=True)
-        else:
-            print(f"{step.node}: {step.what} {step.detail}".rstrip(), flush=True)
-
-    result = await Roll(
+    rolled = rolling.roll(
         ask.manager,
         lambda node: restart_by(command, node),
         nodes=nodes or (),
@@ -134,8 +125,18 @@ async def roll(
         restart_timeout=restart_timeout,
         without_state=without_state,
         force=force,
-        tell=tell,
-    ).run()
+    )
+    with Bar() as bar:
+        async for step in rolled:
+            if step.progress is not None:
+                bar.show(step.progress, quiet=as_json)
+            elif as_json:
+                print_json(dataclasses.asdict(step))
+            elif step.what == "restarting" and command is None:
+                bar.say(f"{step.node}: restart it now")
+            else:
+                bar.say(f"{step.node}: {step.what} {step.detail}".rstrip())
+    result = rolled.result
     if as_json:
         print_json(dataclasses.asdict(result))
     else:
@@ -154,18 +155,3 @@ async def restart_by(command: str | None, node: str) -> None:
         raise ConfigError(
             f"--command {command!r} ended with status {status} for node {node!r}: nothing more is done"
         )
-
-
-def show_progress() -> Any:
-    """Prints a line when a tenth more is done."""
-    last = -1
-
-    def tell(progress: Any) -> None:
-        nonlocal last
-        total = progress.moved + progress.left
-        tenth = 10 * progress.moved // total if total else 10
-        if tenth != last and progress.phase == "move":
-            last = tenth
-            print(f"{progress.node}: {progress.moved} of {total} moved", flush=True)
-
-    return tell

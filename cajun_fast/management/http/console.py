@@ -11,7 +11,7 @@ from cajun_fast.management.jobs import Jobs
 from cajun_fast.management.operations import Operations
 from cajun_fast.management.watch import Watch
 
-#: Pages that may follow the cluster at the same time.
+#: Pages that may follow the cluster at the same time; readers of single jobs' streams likewise.
 MOST_WATCHERS = 64
 
 
@@ -24,6 +24,8 @@ class Console:
         self.operations = Operations(system)
         self.watch = Watch(system)
         self.jobs = Jobs(system.clock)
+        #: Streams of single jobs that are read now.
+        self.followers = 0
 
     async def close(self) -> None:
         """End the streams and the jobs."""

@@ -12,11 +12,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query, Response
 from starlette.exceptions import HTTPException
 
-from cajun_fast.management.http.console import Console
+from cajun_fast.management import jobs as job_room
+from cajun_fast.management.http.console import MOST_WATCHERS, Console
 from cajun_fast.management.http.looking import ActorId, NodeId
 from cajun_fast.management.http.models import Election, Job, Jobs, Migration
+from cajun_fast.management.http.stream import STREAM_HEADERS, EventStream, job_lines
 from cajun_fast.management.jobs import Work
 
+JobId = Annotated[str, Path(max_length=20)]
 Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for the end")]
 
 
@@ -75,15 +78,31 @@ def job_routes(console: Console) -> APIRouter:
     """Looking at jobs changes nothing."""
     routes = APIRouter(dependencies=console.guard.reading, tags=["steer"])
 
+    def find(job: str) -> job_room.Job:
+        found = console.jobs.get(job)
+        if found is None:
+            raise HTTPException(404, f"no job {job!r} is known here: the oldest are forgotten")
+        return found
+
     @routes.get("/jobs", response_model=Jobs, summary="What was asked for here, and how far it is")
     async def jobs() -> Any:
         return {"jobs": [console.jobs.shown(job) for job in console.jobs]}
 
     @routes.get("/jobs/{job}", response_model=Job, summary="One of them")
-    async def job(job: Annotated[str, Path(max_length=20)]) -> Any:
-        found = console.jobs.get(job)
-        if found is None:
-            raise HTTPException(404, f"no job {job!r} is known here: the oldest are forgotten")
-        return console.jobs.shown(found)
+    async def job(job: JobId) -> Any:
+        return console.jobs.shown(find(job))
+
+    @routes.get(
+        "/jobs/{job}/events",
+        response_class=EventStream,
+        summary="One of them, as it goes on",
+        description="Server-sent events: `job`, as /jobs/{job}, now and whenever something is new; the stream ends "
+        "with the job. Whoever leaves the stream stops nothing.",
+    )
+    async def job_events(job: JobId) -> EventStream:
+        found = find(job)
+        if console.followers >= MOST_WATCHERS:
+            raise HTTPException(503, f"{MOST_WATCHERS} readers follow jobs already", {"Retry-After": "10"})
+        return EventStream(job_lines(console, found), headers=STREAM_HEADERS)
 
     return routes

@@ -1,4 +1,4 @@
-"""The cluster, live: server-sent events, one ``overview`` a second and each thing that ``happened``.
+"""The cluster, live: server-sent events, one ``overview`` a second and each thing that ``happened``; and one job.
 
 Laws: as many streams as the console allows; a stream that its reader leaves is closed at once, a slow one loses the
 oldest and is told (``missed``); a comment every few seconds keeps proxies from cutting a quiet one.
@@ -16,12 +16,14 @@ from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
 
 from cajun_fast.management.http.console import MOST_WATCHERS, Console
+from cajun_fast.management.jobs import Job
 from cajun_fast.management.watch import Watcher
 
 #: Seconds of quiet before a comment is sent.
 QUIET = 15.0
 #: Jobs that are told of with each overview.
 SHOWN_JOBS = 10
+STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 class EventStream(StreamingResponse):
@@ -45,8 +47,7 @@ def stream_routes(console: Console) -> APIRouter:
     async def events() -> EventStream:
         if console.watch.watchers >= MOST_WATCHERS:
             raise HTTPException(503, f"{MOST_WATCHERS} pages follow this node already", {"Retry-After": "10"})
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return EventStream(_lines(console, console.watch.watch()), headers=headers)
+        return EventStream(_lines(console, console.watch.watch()), headers=STREAM_HEADERS)
 
     return routes
 
@@ -69,6 +70,29 @@ async def _lines(console: Console, watcher: Watcher) -> AsyncIterator[str]:
                 yield _event("jobs", [console.jobs.shown(job) for job in console.jobs][:SHOWN_JOBS])
     finally:
         watcher.close()
+
+
+async def job_lines(console: Console, job: Job) -> AsyncIterator[str]:
+    """One job, from now to its end."""
+    console.followers += 1
+    try:
+        while True:
+            news, is_over = job.news, job.over.is_set()
+            yield _event("job", console.jobs.shown(job))
+            if is_over:
+                return
+            while not await _comes(news):
+                yield ": still here\n\n"
+    finally:
+        console.followers -= 1
+
+
+async def _comes(news: asyncio.Event) -> bool:
+    try:
+        async with asyncio.timeout(QUIET):
+            return await news.wait()
+    except TimeoutError:
+        return False
 
 
 def _event(name: str, data: Any) -> str:

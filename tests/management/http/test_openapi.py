@@ -20,7 +20,7 @@ from tests.management.conftest import Command
 
 pytestmark = [pytest.mark.processes, pytest.mark.filterwarnings("default")]
 
-OPERATIONS = 21
+OPERATIONS = 22
 TOKEN = "a-token-that-is-long-enough"
 LIMITS = hypothesis.settings(
     max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None
@@ -42,7 +42,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 def test_every_operation_does_what_the_document_says(url: str, mode: GenerationMode) -> None:
-    schema = schemathesis.openapi.from_url(f"{url}/openapi.json").exclude(path="/api/v1/events")
+    schema = schemathesis.openapi.from_url(f"{url}/openapi.json").exclude(path_regex="events$")
     asked = 0
     for found in schema.get_all_operations():
         operation = found.ok()
@@ -58,7 +58,7 @@ def test_every_operation_does_what_the_document_says(url: str, mode: GenerationM
         except hypothesis.errors.Unsatisfiable:
             continue  # nothing that could be wrong about it
         asked += 1
-    assert asked >= (OPERATIONS - 1 if mode is GenerationMode.POSITIVE else 5)
+    assert asked >= (OPERATIONS - 2 if mode is GenerationMode.POSITIVE else 5)
 
 
 def test_the_document_names_every_operation_once(url: str) -> None:

@@ -20,6 +20,20 @@ from tests.cluster.conftest import Cluster
 from tests.management.conftest import Command
 
 
+class Keeps(cf.Actor):
+    def __init__(self) -> None:
+        self.kept: list[Any] = []
+
+    def get_state(self) -> Any:
+        return self.kept
+
+    def set_state(self, state: Any) -> None:
+        self.kept = state
+
+    def receive(self, message: Any, context: Any) -> None:
+        self.kept.append(message)
+
+
 async def news(lines: AsyncIterator[str]) -> AsyncIterator[tuple[str, Any]]:
     name = ""
     async for line in lines:
@@ -62,6 +76,41 @@ async def test_nobody_watches_and_nothing_is_asked(cluster: Cluster) -> None:
             while watch.watchers:  # noqa: ASYNC110 - it says so nowhere else
                 await asyncio.sleep(0.05)
             await watch._task
+
+
+async def test_a_drain_is_followed_step_by_step_and_a_reader_that_leaves_stops_nothing(
+    cluster: Cluster,
+) -> None:
+    cluster.types.actor("keeps")(Keeps)
+    a, b = await cluster.start("a", "b")
+    for n in range(20):
+        await b.register(Keeps, f"k{n}")
+    async with (
+        HttpServer(a, HttpSettings(writable=True)) as server,
+        httpx.AsyncClient(base_url=server.url, timeout=20) as http,
+    ):
+        job = (await http.post("/api/v1/nodes/b/drain?wait=0")).json()
+        path = f"/api/v1/jobs/{job['id']}/events"
+        async with http.stream("GET", path) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            name, first = await anext(news(answer.aiter_lines()))
+            assert (name, first["id"], first["kind"]) == ("job", job["id"], "drain")
+        async with http.stream("GET", path) as answer:
+            seen = [data async for _, data in news(answer.aiter_lines())]
+        moved = [each["progress"]["moved"] for each in seen if each["progress"]]
+        assert moved == sorted(moved)
+        last = seen[-1]
+        assert last["state"] == "done", "and the stream has ended"
+        assert (last["progress"]["phase"], last["result"]["moved"], last["result"]["complete"]) == (
+            "done",
+            20,
+            True,
+        )
+        assert (await http.get("/api/v1/jobs/nobody/events")).status_code == 404
+        console = server.app.state.console
+        async with asyncio.timeout(20):
+            while console.followers:  # noqa: ASYNC110 - it says so nowhere else
+                await asyncio.sleep(0.05)
 
 
 async def test_a_port_in_use_is_said(cluster: Cluster) -> None:
