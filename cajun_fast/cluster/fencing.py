@@ -39,6 +39,11 @@ class Fencing:
         """Whether this node has its seat, once that is known."""
         return await self._node.membership.settled()
 
+    async def until_seated(self) -> bool:
+        """The same of its next life, too, where this one is over: as long as senders wait for a lost node's actors."""
+        node = self._node
+        return await node.membership.settled(node.config.placement.rehost_timeout, next_life=True)
+
     # ---- standing still
 
     def on_deadline(self, deadline_ns: int) -> None:

@@ -31,6 +31,7 @@ from cajun_fast.errors import (
     ConfigError,
     LeaseLostError,
     MetadataStoreError,
+    MetadataStoreUnavailableError,
     NotRunningError,
     PersistenceUnavailableError,
     ProtocolError,
@@ -42,6 +43,8 @@ log = logging.getLogger("cajun_fast.cluster")
 
 #: Actors beyond which a listing of the directory is cheaper than a read for each.
 MANY = 200
+#: How often a start is tried whose node loses its seat in the middle of it.
+TRIES = 5
 NOTHING: Mapping[str, Standing] = MappingProxyType({})
 
 
@@ -61,6 +64,10 @@ def adopted_at(record: ActorRecord) -> int:
     """See ADOPTED_AT; 0 for an actor that never lost its node."""
     epoch = record.extra.get(ADOPTED_AT, 0)
     return epoch if isinstance(epoch, int) else 0
+
+
+class NotSeatedError(NotRunningError):
+    """This life of this node does not hold its seat: what it had claimed was given back."""
 
 
 class Runtime(Protocol):
@@ -103,13 +110,17 @@ class Hosting:
         owner: Owner,
         may_own: Callable[[], Awaitable[bool]],
         on_started: Callable[[str], None] = lambda actor_id: None,
+        until_seated: Callable[[], Awaitable[bool]] | None = None,
     ) -> None:
-        """``may_own``: whether this node holds its seat, once that is known. ``on_started``: an actor has come up."""
+        """``may_own``: whether this life of this node holds its seat, once that is known. ``until_seated``: waits until
+        this or its next life does; False: it took too long. ``on_started``: an actor has come up.
+        """
         self._runtime = runtime
         self._registrar = registrar
         self._directory = directory
         self._arguments = arguments
         self._may_own = may_own
+        self._until_seated = until_seated or may_own
         self._on_started = on_started
         self._claims = itertools.count(1)
         self._starting: set[str] = set()
@@ -126,9 +137,12 @@ class Hosting:
     def is_starting(self, actor_id: str) -> bool:
         """Claimed, or about to be, or between two nodes, and not yet running."""
         root = actor_id.partition("/")[0]
-        return actor_id in self._starting or any(
-            root in each for each in (self._starting, self.departing, self.arriving)
-        )
+        return actor_id in self._starting or root in self._starting or self.is_moving(actor_id)
+
+    def is_moving(self, actor_id: str) -> bool:
+        """Between this node and another one."""
+        root = actor_id.partition("/")[0]
+        return root in self.departing or root in self.arriving
 
     def new_claim(self) -> int:
         """The number of a claim that another node shall write for this one."""
@@ -174,20 +188,32 @@ class Hosting:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Pid:
-        """Claim the id, then start the actor here.
+        """Claim the id, then start the actor here. A node that stands still, or has just lost its seat, does it as soon
+        as it may act again.
 
-        Raises ActorAlreadyExistsError, MetadataStoreUnavailableError, and what its start raises (the id is
-        free then).
+        Raises ActorAlreadyExistsError, MetadataStoreUnavailableError (also where it takes too long to know whether
+        this node may act), and what its start raises (the id is free then).
         """
         if actor_id in self._starting or actor_id in self.owned:
             raise ActorAlreadyExistsError(actor_id, self.owner.node)
-        record = self.new_record(target, type_name, args, kwargs)
+        self.new_record(target, type_name, args, kwargs)  # what cannot travel is told before anything waits
         self._starting.add(actor_id)
         try:
-            standing = await self._claim(actor_id, record)
-            return await self._start(standing, target, args, kwargs)
+            for _ in range(TRIES):
+                if not await self._until_seated():
+                    break
+                record = self.new_record(target, type_name, args, kwargs)
+                standing = await self._claim(actor_id, record)
+                try:
+                    return await self._start(standing, target, args, kwargs)
+                except NotSeatedError as error:
+                    log.info("%s: it is tried again", error)
         finally:
             self._starting.discard(actor_id)
+        raise MetadataStoreUnavailableError(
+            f"actor {actor_id!r} was not started: node {self.owner.node!r} stands still, since the metadata store has "
+            "not told it in time whether its seat in the cluster is its own; try again"
+        )
 
     async def _claim(self, actor_id: str, record: ActorRecord) -> Standing:
         try:
@@ -222,7 +248,7 @@ class Hosting:
                 self.owned.pop(actor_id, None)  # its record goes back to where it was: see ``adopt``
             else:
                 self._give_back(actor_id)
-            raise NotRunningError(
+            raise NotSeatedError(
                 f"actor {actor_id!r} was not started: this node does not have its seat in the cluster"
             )
         self._early.discard(actor_id)
@@ -245,7 +271,9 @@ class Hosting:
         it is PersistenceUnavailableError: then the record stays, and the caller tries again."""
         actor_id = standing.actor_id
         self.owned[actor_id] = standing
-        if not await self._may_own():
+        if (
+            not await self._may_own() or standing.record.owner != self.owner
+        ):  # this life of it, not an earlier one
             self.owned.pop(actor_id, None)  # the record stays: the leader gives it to somebody else
             raise NotRunningError(
                 f"actor {actor_id!r} was not started: this node does not have its seat in the cluster"
@@ -394,6 +422,8 @@ class Hosting:
         for result in results:
             if isinstance(result, MetadataStoreError) and not isinstance(result, LeaseLostError):
                 raise result
+            if isinstance(result, BaseException) and not isinstance(result, CajunError):
+                raise result  # a fault of ours is not a lost actor
         kept = sum(result is True for result in results)
         return kept, len(mine) - kept
 

@@ -150,11 +150,13 @@ class Membership:
         """Whether this node may act as an owner right now."""
         return not (self.fenced or self.paused) and self._clock.now_ns() < self.deadline_ns
 
-    async def settled(self, timeout: float = SETTLE_TIMEOUT) -> bool:
-        """Whether it may act, once that is known; False after ``timeout`` seconds too."""
+    async def settled(self, timeout: float = SETTLE_TIMEOUT, *, next_life: bool = False) -> bool:
+        """Whether it may act, once that is known; False after ``timeout`` seconds too, and once it has left.
+        ``next_life``: one that has lost its seat is waited for until it is back; else it may not act.
+        """
         try:
             async with asyncio.timeout(timeout):
-                while not (self.holds or self.fenced):
+                while not (self.holds or self._lease is None or (self.fenced and not next_life)):
                     self._settled.clear()
                     self.check()
                     await self._settled.wait()
@@ -269,6 +271,7 @@ class Membership:
         pause, silent = interval, False
         while not self.fenced:
             await self._rest(pause)
+            began = self._clock.now_ns()
             try:
                 async with asyncio.timeout(2 * interval):
                     await self._confirm()
@@ -282,8 +285,9 @@ class Membership:
                     )
                 self._hooks.on_unanswered()
                 pause, silent = interval / 2, True
-            else:
-                pause, silent = interval, False
+            else:  # from look to look, however long an answer takes: a busy machine is slow to answer, too
+                taken = (self._clock.now_ns() - began) / 1e9
+                pause, silent = max(0.0, interval - taken), False
                 self._hooks.on_answered()
 
     async def _rest(self, seconds: float) -> None:

@@ -295,9 +295,10 @@ class ClusterActorSystem:
         """Start an actor here and make it known to the cluster: a class, a function, or the name of a
         registered type.
 
-        Done when it has started and its id is its own. Raises ActorAlreadyExistsError (naming the owner),
-        MetadataStoreUnavailableError, UnknownActorTypeError, and what its constructor and ``pre_start``
-        raise: then the id is free again.
+        Done when it has started and its id is its own; on a node that stands still for a moment, that waits until it
+        goes on. Raises ActorAlreadyExistsError (naming the owner), MetadataStoreUnavailableError (the store does not
+        answer, or not what this node has to know before it may act), UnknownActorTypeError, and what its constructor
+        and ``pre_start`` raise: then the id is free again.
         """
         node = self._running
         if self.config.client:

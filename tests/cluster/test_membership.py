@@ -13,7 +13,7 @@ from cajun_fast.cluster.membership import Membership, MembershipHooks, take_inca
 from cajun_fast.cluster.records import NodeRecord
 from cajun_fast.config import NodeAddress
 from cajun_fast.errors import ConfigError, MetadataStoreUnavailableError, ProtocolError
-from cajun_fast.metadata import KeySpace, Lease
+from cajun_fast.metadata import Entry, KeySpace, Lease
 from tests.cluster.worlds import FaultyStore, LoopClock, memory, turned
 
 KEYS = KeySpace("test")
@@ -106,6 +106,57 @@ def test_a_renewal_that_comes_late_keeps_no_look_waiting() -> None:
         assert len(s.paused) == 1, "without a lease looks are worth nothing"
         await s.membership.leave()
         await store.close()
+
+    turned(story)
+
+
+class SlowToRead(FaultyStore):
+    """Starved of its processor, or far away."""
+
+    delay = 0.0
+
+    async def get(self, key: str) -> Entry | None:
+        await asyncio.sleep(self.delay)
+        return await super().get(key)
+
+
+def test_looks_that_take_their_time_follow_each_other_sooner() -> None:
+    """Of a patience of 0.6 s each look may take nearly the half."""
+
+    async def story() -> None:
+        store = SlowToRead(memory())
+        await store.connect()
+        s = Seat(store, patience=0.6)
+        await s.enter()
+        store.delay = 0.28
+        await asyncio.sleep(4 * TTL)
+        assert (s.paused, s.fenced) == ([], [])
+        store.delay = 0.0
+        store.calls.clear()
+        await asyncio.sleep(TTL)
+        assert len([name for name, _ in store.calls if name == "get"]) <= 5 * TTL + 1, (
+            "no more than asked for"
+        )
+        await s.membership.leave()
+        await store.close()
+
+    turned(story)
+
+
+def test_one_that_was_fenced_is_waited_for_until_its_next_life_if_that_is_wanted() -> None:
+    async def story() -> None:
+        async with seat(patience=0.6) as s:
+            await s.enter()
+            s.membership._fence("as planted")
+            assert not await s.membership.settled(5.0)
+            assert not await s.membership.settled(0.5, next_life=True)
+            waiting = asyncio.ensure_future(s.membership.settled(5.0, next_life=True))
+            await asyncio.sleep(1)
+            assert not waiting.done()
+            await s.enter()
+            assert await waiting
+            await s.membership.leave()
+            assert not await s.membership.settled(5.0, next_life=True), "at once"
 
     turned(story)
 
