@@ -45,7 +45,6 @@ from cajun_fast.errors import (
     ActorAlreadyExistsError,
     CajunError,
     MetadataStoreError,
-    NotRunningError,
 )
 from cajun_fast.messaging.liveness import PeerState
 from cajun_fast.messaging.system import MessagingSystem
@@ -228,11 +227,14 @@ class Node:
         self.bound = await self.messaging.start(self.config.messaging.host, port)
 
     def _new_home(self, actor_id: str) -> str | None:
-        root = actor_id.partition("/")[0]
-        if root != actor_id and root in self.hosting.arriving:
-            return self.owner.node  # it comes with its parent
-        find = self.sharding.new_home if is_sharded(actor_id) else self.tombstones.find
-        return find(actor_id)
+        if is_sharded(actor_id):
+            return self.sharding.new_home(actor_id)
+        if actor_id.partition("/")[0] in self.hosting.arriving:
+            return self.owner.node  # it comes, by itself or with its parent
+        home = self.tombstones.find(actor_id)
+        return (
+            self.owner.node if home is None and self.membership.fenced else home
+        )  # whose it is is known soon
 
     async def close_links(self) -> None:
         """If there are any."""
@@ -330,8 +332,6 @@ class Node:
         kwargs: Mapping[str, Any],
     ) -> Pid:
         """Claim and start here. An owner that was lost is waited for: the leader settles whose the id is."""
-        if not self.membership.holds and not await self.fencing.may_own():
-            raise NotRunningError(f"node {self.owner.node!r} is fenced: it may own nothing until it is back")
         self.mover.require_open(f"registering actor {actor_id!r}")
         self.health.require(f"registering actor {actor_id!r}")
         give_up = self.ports.clock.now_ns() + round(self.config.placement.rehost_timeout * 1e9)

@@ -75,13 +75,20 @@ class ClusterRouter:
         patience: Patience,
         on_actor_stopped: Callable[[str], None],
         is_starting: Callable[[str], bool],
+        is_moving: Callable[[str], bool] = lambda actor_id: False,
+        is_fenced: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``is_starting``: claimed by this node or on its way to or from it (``is_moving``), and not running.
+        ``is_fenced``: this node has lost its seat, so what names it in the directory is somebody else's soon.
+        """
         self._locator = locator
         self._members = members
         self._now_ns = now_ns
         self._patience = patience
         self._on_actor_stopped = on_actor_stopped
         self._is_starting = is_starting
+        self._is_moving = is_moving
+        self._is_fenced = is_fenced
         self._exchange: Exchange | None = None
         self._links: Links | None = None
         self._owner = Owner("", 0)
@@ -247,6 +254,7 @@ class ClusterRouter:
         """Whether the record says that it is here, and it is not, and is not about to be."""
         return (
             standing.record.owner == self._owner
+            and not self._is_fenced()
             and not self._is_starting(lane.target)
             and (self._exchange is None or lane.target not in self._exchange.inboxes)
         )
@@ -256,17 +264,18 @@ class ClusterRouter:
         that the last refusal named.
         """
         owner, refused = standing.record.owner, lane.refusals
-        if owner == self._owner:
-            await self._pause_for_start(lane, waited + pauses_before(refused), owner)
+        if owner == self._owner and not self._is_fenced():
+            comes = lane.moving or self._is_moving(lane.target)
+            await self._pause_for_start(lane, waited + pauses_before(refused), owner, comes)
             return False
-        if not self._members.lives(owner):
+        if owner == self._owner or not self._members.lives(owner):
             await self._wait_for_rehosting(lane, owner, waited)
             return False
         if self._was_refused_by(lane, standing):
-            comes = lane.moving or hint == owner.node  # with its parent
+            comes = lane.moving or hint == owner.node  # it says so itself
             if standing.actor_id != lane.target and not comes and pauses_before(refused) >= CHILD_PATIENCE:
                 raise not_found(lane.target)  # its parent lives there, and it does not
-            await self._pause_for_start(lane, pauses_before(refused), owner, pause(refused))
+            await self._pause_for_start(lane, pauses_before(refused), owner, comes, pause(refused))
         self._rebind(lane, owner.node, standing.is_durable(lane.target))
         return True
 
@@ -288,11 +297,12 @@ class ClusterRouter:
 
     def _try_hint(self, lane: Lane) -> bool:
         """The refusing node has said where to: try that, every other time at most, so that two cannot play
-        tennis.
+        tennis; not at once if it means itself.
         """
         hint, lane.hint = lane.hint, None
         if (
             hint is None
+            or (lane.location is not None and lane.location.node == hint)
             or lane.refusals % 2 == 0
             or hint == self._owner.node
             or self._members.get(hint) is None
@@ -313,9 +323,10 @@ class ClusterRouter:
             self._bind(lane, node, self._locator.cached(lane.target), durable)
 
     async def _pause_for_start(
-        self, lane: Lane, waited: float, owner: Owner, seconds: float = FIRST_PAUSE
+        self, lane: Lane, waited: float, owner: Owner, comes: bool, seconds: float = FIRST_PAUSE
     ) -> None:
-        if lane.moving:
+        """``comes``: it is on its way there, and who knows of it says so."""
+        if comes:
             await self._wait_for_move(lane, waited, owner, seconds)
         elif waited >= self._start_timeout(lane):
             raise ActorNotFoundError(
@@ -336,8 +347,8 @@ class ClusterRouter:
     async def _wait_for_move(self, lane: Lane, waited: float, owner: Owner, seconds: float) -> None:
         if waited >= self._patience.rehost_timeout:
             raise NodeUnavailableError(
-                f"actor {lane.target!r} is being moved from node {owner.node!r}, or stands still there, for more than "
-                f"{self._patience.rehost_timeout:g} s",
+                f"actor {lane.target!r} is being moved from or to node {owner.node!r}, or stands still there, for "
+                f"more than {self._patience.rehost_timeout:g} s",
                 owner.node,
                 lane.target,
             )

@@ -81,6 +81,8 @@ def make_router(node: Node) -> ClusterRouter:
         settings.patience(node.config),
         on_actor_stopped=node.news.actor_stopped,
         is_starting=lambda actor_id: node.hosting.is_starting(actor_id),
+        is_moving=lambda actor_id: node.hosting.is_moving(actor_id),
+        is_fenced=lambda: node.membership.fenced,
     )
 
 
@@ -256,6 +258,7 @@ def make_hosting(node: Node) -> Hosting:
         node.exchange,
         node.owner,
         may_own=node.fencing.may_own,
+        until_seated=node.fencing.until_seated,
         on_started=node.fencing.actor_started,
     )
 

@@ -97,13 +97,17 @@ class World:
         self.members = FakeMembers()
         self.exchange = FakeExchange()
         self.starting: set[str] = set()
+        self.moving: set[str] = set()
+        self.fenced = False
         self.router = ClusterRouter(
             self.locator,
             self.members,  # type: ignore[arg-type]
             LoopClock().now_ns,
             Patience(start_timeout=3.0, rehost_timeout=10.0, expiry=5.0),
             on_actor_stopped=lambda actor_id: None,
-            is_starting=lambda actor_id: actor_id in self.starting,
+            is_starting=lambda actor_id: actor_id in self.starting | self.moving,
+            is_moving=lambda actor_id: actor_id in self.moving,
+            is_fenced=lambda: self.fenced,
         )
         self.router.start(self.exchange, FakeLinks(), ME)  # type: ignore[arg-type]
         self.serial = 0
@@ -250,6 +254,61 @@ def test_an_owner_that_refuses_what_it_owns_is_tried_again_with_growing_pauses_t
             assert "'a'" in str(lane.error)
             assert 2.5 < loop.time() - began < 4.0
             assert tries < 25
+
+    turned(story)
+
+
+def test_an_owner_that_says_it_comes_is_waited_for_as_long_as_a_lost_one_is() -> None:
+    """A commit has made it the owner, and the node that hands it over is lost, which is noticed late."""
+
+    async def story() -> None:
+        async with world() as w:
+            await w.own("x", "a")
+            loop = asyncio.get_running_loop()
+            lane, began = FakeLane("x"), loop.time()
+            while lane.error is None:
+                lane.story = []
+                w.router.resolve(lane)  # type: ignore[arg-type]
+                while not lane.story:  # noqa: ASYNC110 - turned time costs nothing
+                    await asyncio.sleep(0.001)
+                lane.refusals, lane.hint = lane.refusals + 1, "a"
+                assert lane.refusals < 100, "not without pauses"
+            assert isinstance(lane.error, NodeUnavailableError)
+            assert 9.5 < loop.time() - began < 11.0
+
+    turned(story)
+
+
+def test_an_actor_that_arrives_here_is_waited_for_as_long() -> None:
+    async def story() -> None:
+        async with world() as w:
+            await w.own("x", "me")
+            w.moving.add("x")
+            lane = FakeLane("x")
+            w.router.resolve(lane)  # type: ignore[arg-type]
+            await asyncio.sleep(8)
+            assert lane.story == []
+            w.exchange.inboxes["x"] = "cell"
+            await asyncio.sleep(0.1)
+            assert lane.story == ["inbox"]
+
+    turned(story)
+
+
+def test_what_a_fenced_node_does_not_have_any_more_is_waited_for() -> None:
+    """Its own name stands in the directory until somebody else has taken the actor."""
+
+    async def story() -> None:
+        async with world() as w:
+            await w.own("x", "me")
+            w.fenced = True
+            lane = FakeLane("x")
+            w.router.resolve(lane)  # type: ignore[arg-type]
+            await asyncio.sleep(5)
+            assert lane.story == []
+            await w.own("x", "a")
+            await asyncio.sleep(0.5)
+            assert lane.story == ["link a"]
 
     turned(story)
 

@@ -176,8 +176,9 @@ async def test_a_store_that_fails_in_the_commit_leaves_one_owner(fault: str | fl
 async def test_an_owner_that_is_killed_after_the_commit_has_handed_everything_over(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The new owner hears nothing more from it: it sees the commit, and then that its node is gone."""
-    cluster.settings |= MORTAL
+    """The new owner hears nothing more from it: it sees the commit, and then that its node is gone. Until then, which
+    is later than any start takes, whoever sends waits."""
+    cluster.settings |= {**MORTAL, "placement.start_timeout": 0.2}
     a, b, c = await cluster.start("a", "b", "c")
     await a.register(Ledger, "x")
     for n in range(5):
@@ -192,8 +193,67 @@ async def test_an_owner_that_is_killed_after_the_commit_has_handed_everything_ov
     moving = asyncio.ensure_future(a.manager.migrate_actor("x", "b"))
     await eventually(lambda: len(b._node.mover.destination) and "x" not in a._node.hosting.owned)
     moving.cancel()
+    asking = asyncio.ensure_future(c.pid("x").ask("where", timeout=20))
+    await asyncio.sleep(0.6)
+    assert not asking.done()
     await cluster.kill("a")
-    assert await c.pid("x").ask("where", timeout=20) == "b"
+    assert await asking == "b"
     check_order(await c.pid("x").ask("seen"), {"c": 5})
     page = await c.manager.get_cluster_actors()
     assert [(each.node, each.epoch) for each in page.actors] == [("b", 2)]
+
+
+async def test_what_is_on_its_way_to_a_node_that_loses_its_seat_never_starts_there(cluster: Cluster) -> None:
+    """It was that node's by the directory and had not started; then it is somebody else's, and the loss of the
+    node it came from, later, starts nothing."""
+    cluster.settings |= MORTAL
+    a, b, c = await cluster.start("a", "b", "c")
+    await a.register(Ledger, "x")
+    for n in range(5):
+        await c.pid("x").ask(["note", "c", n])
+    forever = asyncio.Event()
+
+    async def hang(cell: Any) -> None:
+        Ledger.homes["x"].clear()
+        await forever.wait()
+
+    a._node.mover.world.end_copy = hang  # type: ignore[method-assign]
+    moving = asyncio.ensure_future(a.manager.migrate_actor("x", "b"))
+    arrivals = b._node.mover.destination
+    await eventually(lambda: [each for each in arrivals._incoming.values() if each.standing is not None])
+    await c.manager.cordon_node("a")
+    moving.cancel()
+    b._node.membership._fence("as planted")
+    assert len(arrivals) == 0
+    await eventually(lambda: b.incarnation == 2 and not b.is_fenced)
+    assert await c.pid("x").ask("where", timeout=20) in "bc"
+    await cluster.kill("a")
+    await eventually(lambda: "a" not in b.known_nodes and "a" not in c.known_nodes)
+    home = await c.pid("x").ask("where", timeout=20)
+    page = await c.manager.get_cluster_actors()
+    assert [(each.node, each.epoch) for each in page.actors] == [(home, 3)]
+    assert Ledger.homes["x"] == [home]
+
+
+async def test_a_move_that_makes_no_sense_is_refused_at_once_by_a_node_that_stands_still(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = await cluster.start("a", "b")
+    await a.register(Ledger, "x")
+
+    async def seated() -> bool:
+        raise AssertionError("nobody needs to know")
+
+    for system in (a, b):
+        monkeypatch.setattr(system._node.mover.world, "seated", seated)
+    with pytest.raises(cf.ActorNotFoundError):
+        await a._node.mover.move("nobody", "b")
+    with pytest.raises(cf.ConfigError, match="never moves"):
+        await a._node.mover.move("cajun:host@a", "b")
+    arrivals = a._node.mover.destination
+    with pytest.raises(cf.ConfigError, match="lives on node 'a' already"):
+        await arrivals.reserve(b._node.owner, "x", ["ledger"], 1)
+    with pytest.raises(cf.UnknownActorTypeError):
+        await arrivals.reserve(b._node.owner, "y", ["nonsense"], 1)
+    assert len(arrivals) == 0
+    monkeypatch.undo()

@@ -75,9 +75,11 @@ class Destination:
 
     async def reserve(self, source: Owner, actor_id: str, types: list[str], revision: int) -> dict[str, Any]:
         """Take an actor in, if it can be hosted here; the claim under which it shall be ours."""
-        self._check_room(actor_id, seated=await self._world.seated())
+        self._check_room(actor_id)  # what makes no sense is told at once, whatever the seat
         for name in types:
             self._world.parts.types.lookup(name)
+        await self._check_seat()
+        self._check_room(actor_id)
         earlier = self._incoming.get(actor_id)
         if earlier is not None:
             if (
@@ -92,14 +94,17 @@ class Destination:
         self._watch_out(incoming)
         return self._grant(incoming)
 
-    def _check_room(self, actor_id: str, *, seated: bool) -> None:
+    async def _check_seat(self) -> None:
+        if not await self._world.seated():
+            node = self._world.owner.node
+            raise NodeUnavailableError(f"node {node!r} does not hold its seat in the cluster", node)
+
+    def _check_room(self, actor_id: str) -> None:
         node, settings = self._world.owner.node, self._world.settings
         if self._world.parts.is_client:
             raise ConfigError(f"node {node!r} is a client and hosts no actors: choose another node")
         if self._is_cordoned():
             raise NodeUnavailableError(f"node {node!r} is cordoned: it takes no actors", node)
-        if not seated:
-            raise NodeUnavailableError(f"node {node!r} does not hold its seat in the cluster", node)
         if actor_id in self._world.parts.hosting.owned:
             raise ConfigError(f"actor {actor_id!r} lives on node {node!r} already")
         if len(self._incoming) >= settings.arrivals_at_once:
@@ -159,6 +164,7 @@ class Destination:
 
     async def ready(self, actor_id: str, claim: int) -> dict[str, Any]:
         """Whether everything is here and would still be taken."""
+        self._find(actor_id, claim)
         seated = await self._world.seated()
         incoming = self._find(actor_id, claim)
         if incoming.machine.state is not State.READY or not seated:
@@ -225,10 +231,9 @@ class Destination:
             self._feed(incoming, Event.GONE)
 
     def on_fenced(self) -> None:
-        """This life of this node may own nothing any more."""
+        """This life of this node may own nothing any more: what is its own by the directory is somebody else's soon."""
         for incoming in list(self._incoming.values()):
-            if incoming.machine.state in (State.LOADING, State.READY):
-                self._feed(incoming, Event.OTHER)
+            self._feed(incoming, Event.OTHER)
 
     def stop(self) -> None:
         """Let go of everything that has not started."""
@@ -322,8 +327,8 @@ class Destination:
         self._world.parts.hosting.arriving.discard(incoming.actor_id)
         if incoming.timer is not None:
             incoming.timer.cancel()
-        if not keep_cells:
-            moving.drop(incoming.cells, told=incoming.machine.state is State.FAILED)
+        if not keep_cells:  # what was ours already is nowhere else
+            moving.drop(incoming.cells, told=incoming.standing is not None)
         incoming.data = bytearray()
 
     def _late(self, standing: Standing) -> None:

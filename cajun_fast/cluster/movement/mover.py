@@ -12,6 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from cajun_fast._core.cell import Cell
 from cajun_fast._core.context import Context, Reply
 from cajun_fast.cluster.directory import Standing
 from cajun_fast.cluster.host import encode_error
@@ -172,9 +173,23 @@ class Mover:
         """Hand an actor of this node over. Raises ActorNotFoundError for one that is not here, ConfigError for one
         that never moves or that moves already.
         """
+        self._check_may_leave(actor_id)  # what makes no sense is told at once, whatever the seat
         seated = await self.world.seated()
-        hosting, cell = self.world.parts.hosting, self.world.parts.actors.cell(actor_id)
-        standing = hosting.owned.get(actor_id)
+        standing, cell = self._check_may_leave(actor_id)
+        node = self.world.owner.node
+        if target == node:
+            return MigrationResult(actor_id, node, node, Outcome.THERE, epoch=standing.record.epoch)
+        if self._stopping or not seated:
+            why = "its node stops" if self._stopping else "its node does not hold its seat in the cluster"
+            return MigrationResult(actor_id, node, target, Outcome.STAYED, why)
+        return await self._hand_off(
+            HandOff(self.world, standing, cell, target, without_state=without_state), actor_id
+        )
+
+    def _check_may_leave(self, actor_id: str) -> tuple[Standing, Cell]:
+        """What is known of it here; raises as ``move``."""
+        cell = self.world.parts.actors.cell(actor_id)
+        standing = self.world.parts.hosting.owned.get(actor_id)
         node = self.world.owner.node
         if actor_id.startswith("cajun:"):
             raise ConfigError(f"actor {actor_id!r} belongs to its node and never moves")
@@ -184,16 +199,9 @@ class Mover:
             )
         if standing is None or cell is None:
             raise ActorNotFoundError(f"node {node!r} does not host an actor {actor_id!r}", actor_id)
-        if target == node:
-            return MigrationResult(actor_id, node, node, Outcome.THERE, epoch=standing.record.epoch)
         if actor_id in self._departing:
             raise ConfigError(f"actor {actor_id!r} is on its way to another node already: wait for that")
-        if self._stopping or not seated:
-            why = "its node stops" if self._stopping else "its node does not hold its seat in the cluster"
-            return MigrationResult(actor_id, node, target, Outcome.STAYED, why)
-        return await self._hand_off(
-            HandOff(self.world, standing, cell, target, without_state=without_state), actor_id
-        )
+        return standing, cell
 
     async def _hand_off(self, hand_off: HandOff, actor_id: str) -> MigrationResult:
         hosting = self.world.parts.hosting
