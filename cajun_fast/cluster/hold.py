@@ -26,11 +26,14 @@ log = logging.getLogger("cajun_fast.cluster")
 #: hold.
 PAUSE, LOOK, ANSWER, HOLD = 1 / 8, 1 / 8, 1 / 5, 1 / 2
 
-#: Members that are asked first.
+#: Members that are asked first; with more than so many others, one of them is asked to ask the rest.
 FIRST = 3
+MANY = 8
 
 #: Asks a node for its promise; raises CajunError if it does not answer.
 AskPromise = Callable[[str, float], Awaitable[bool]]
+#: Asks a node for the promises of all; answers who has given one. Raises CajunError if it does not answer.
+AskForAll = Callable[[str, float], Awaitable[Sequence[str]]]
 
 
 class Hold:
@@ -46,6 +49,7 @@ class Hold:
         ask: AskPromise,
         extend: Callable[[int], None],
         stands: Callable[[Owner], bool] = lambda owner: True,
+        ask_for_all: AskForAll | None = None,
     ) -> None:
         """``peers``: all other members, first those to which there is a connection at any rate. ``extend``: this node
         may act until that moment of the clock. ``stands``: whether that life of a node has
@@ -58,6 +62,9 @@ class Hold:
         self._ask = ask
         self._extend = extend
         self._stands = stands
+        self._ask_for_all = ask_for_all
+        self._silent = 0  # collectors that did not answer, in a row
+        self._looking: asyncio.Task[bool] | None = None
         self._promised_until_ns = 0
         self._rounds: asyncio.Task[None] | None = None
         self._tasks = Tasks("hold")
@@ -69,17 +76,30 @@ class Hold:
 
     async def promise(self, asker: Owner) -> bool:
         """Give the promise if the store does not answer here either."""
-        if not self._stands(asker):
-            return False
+        return (await self.promise_each([asker]))[0]
+
+    async def promise_each(self, askers: Sequence[Owner]) -> list[bool]:
+        """The same to several: what is promised to each."""
+        standing = [self._stands(asker) for asker in askers]
+        if not any(standing) or not await self._sees_an_outage():
+            return [False] * len(standing)
+        self._promised_until_ns = self._clock.now_ns() + round(self._ttl * 1e9)
+        return standing
+
+    async def _sees_an_outage(self) -> bool:
+        """Whether the store does not answer here: one look for all who want to know."""
         if self._rounds is not None and not self._rounds.done():  # this node asks for promises itself
-            self._promised_until_ns = self._clock.now_ns() + round(self._ttl * 1e9)
             return True
+        if self._looking is None or self._looking.done():
+            self._looking = self._tasks.start(self._look(), "look")
+        return self._looking is not None and await asyncio.shield(self._looking)
+
+    async def _look(self) -> bool:
         try:
             async with asyncio.timeout(self._ttl * LOOK):
                 await self._store.ping(self._ttl * LOOK)
             return False
         except (MetadataStoreError, TimeoutError):
-            self._promised_until_ns = self._clock.now_ns() + round(self._ttl * 1e9)
             return True
 
     def begin(self) -> None:
@@ -107,10 +127,26 @@ class Hold:
         peers = self._peers()
         if not peers:
             return False
-        for some in (peers[:FIRST], peers[FIRST:]):
+        given = await self._collected(peers)
+        left = [peer for peer in peers if peer not in given]
+        for some in (left[:FIRST], left[FIRST:]):
             if not all(await asyncio.gather(*map(self._asked, some))):
                 return False
         return True
+
+    async def _collected(self, peers: Sequence[str]) -> set[str]:
+        """Who has promised, as one of them says who has asked all: the same one for all, as long as it answers."""
+        if self._ask_for_all is None or len(peers) <= MANY:
+            return set()
+        collector = sorted(peers)[self._silent % FIRST]
+        try:
+            given = set(await self._ask_for_all(collector, self._ttl * ANSWER))
+        except CajunError as error:
+            log.info("node %r collected no promises: %s", collector, error)
+            self._silent += 1
+            return set()
+        self._silent = 0
+        return given
 
     async def _asked(self, peer: str) -> bool:
         try:

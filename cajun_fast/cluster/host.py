@@ -18,6 +18,7 @@ from cajun_fast.cluster.directory import Standing
 from cajun_fast.cluster.errands import Errands
 from cajun_fast.cluster.hold import Hold
 from cajun_fast.cluster.hosting import Arguments, Hosting, describe
+from cajun_fast.cluster.promises import Collector
 from cajun_fast.cluster.records import ActorRecord, NodeRecord, Owner
 from cajun_fast.errors import (
     ActorAlreadyExistsError,
@@ -85,6 +86,7 @@ class Host:
         is_client: bool,
         resign: Callable[[], bool],
         hold: Hold,
+        promises: Collector | None = None,
         offers: Callable[[ActorType], bool] = lambda kind: True,
         shards: Callable[[Mapping[str, Any], Any], Awaitable[Any]] | None = None,
         is_cordoned: Callable[[], bool] = lambda: False,
@@ -101,12 +103,22 @@ class Host:
         self._is_client = is_client
         self._resign = resign
         self._hold = hold
+        self._promises = promises
         self._offers = offers
         self._shards = shards
         self._is_cordoned = is_cordoned
         self._starts = asyncio.Semaphore(STARTS_AT_ONCE)
         #: Spawns, stops and adoptions under way: their claims share batches.
         self.errands = Errands(f"host {node_id}", encode_error)
+        #: Promises wait for nothing of that: in an outage it may be full of claims.
+        self._promising = Errands(f"promises of {node_id}", encode_error)
+
+    async def stop(self) -> None:
+        """Cancel what is under way: its askers hear that nobody answers."""
+        await self.errands.stop()
+        await self._promising.stop()
+        if self._promises is not None:
+            await self._promises.stop()
 
     async def receive(self, message: Any, context: Any) -> Any:
         """One request: a map with ``op``; answers a map with ``ok`` or ``error``."""
@@ -119,8 +131,8 @@ class Host:
                     await self.errands.begin(actor_id, self._stop(actor_id), context.reply_later())
                 case {"op": "adopt", "actors": list(actors)}:
                     await self.errands.begin("", self._adopt_all(actors), context.reply_later())
-                case {"op": "promise", "node": str(node), "incarnation": int(incarnation)}:
-                    return {"ok": await self._hold.promise(Owner(node, incarnation))}
+                case {"op": "promise" | "promises" | "promise-each"}:
+                    await self._promising.begin("", self._promise(message), context.reply_later())
                 case {"op": "shard-move" | "shard-prepare"} if self._shards is not None:
                     return await self._shards(message, context)
                 case {"op": "resign"}:
@@ -132,6 +144,17 @@ class Host:
 
     async def _stop(self, actor_id: str) -> dict[str, Any]:
         return {"ok": await self._hosting.end(actor_id)}
+
+    async def _promise(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        match message:
+            case {"op": "promise", "node": str(node), "incarnation": int(incarnation)}:
+                return {"ok": await self._hold.promise(Owner(node, incarnation))}
+            case {"op": "promises", "node": str(node), "incarnation": int(incarnation)} if self._promises:
+                return {"ok": await self._promises.collect(Owner(node, incarnation))}
+            case {"op": "promise-each", "askers": list(askers)}:
+                owners = [Owner(str(node), int(incarnation)) for node, incarnation in askers]
+                return {"ok": await self._hold.promise_each(owners)}
+        raise ProtocolError(f"not a request for promises: {message!r:.200}")
 
     def type_of(self, name: str) -> Any:
         """The class or function; raises UnknownActorTypeError naming this node and the remedy."""
@@ -262,3 +285,19 @@ async def ask_for_promise(exchange: Exchange, node: str, asker: Owner, timeout: 
     pid = exchange.pid(host_id(node))
     request = {"op": "promise", "node": asker.node, "incarnation": asker.incarnation}
     return bool(decode_answer(await pid.ask(request, timeout=timeout), pid))
+
+
+async def ask_for_all_promises(exchange: Exchange, node: str, asker: Owner, timeout: float) -> list[str]:
+    """Have a node ask everybody on behalf of ``asker``: who has promised. See ``promises``."""
+    pid = exchange.pid(host_id(node))
+    request = {"op": "promises", "node": asker.node, "incarnation": asker.incarnation}
+    return [str(name) for name in decode_answer(await pid.ask(request, timeout=timeout), pid)]
+
+
+async def ask_for_each_promise(
+    exchange: Exchange, node: str, askers: Sequence[Owner], timeout: float
+) -> list[bool]:
+    """What a node promises to each of several."""
+    pid = exchange.pid(host_id(node))
+    request = {"op": "promise-each", "askers": [list(asker) for asker in askers]}
+    return [bool(answer) for answer in decode_answer(await pid.ask(request, timeout=timeout), pid)]

@@ -34,8 +34,6 @@ class MemberHooks:
     on_leave: Callable[[NodeRecord], None]
     #: Heard from within the heartbeat limit: it lives, whatever the store says.
     heard: Callable[[NodeRecord], bool]
-    #: Its record has vanished without a word: see to it that ``heard`` can tell.
-    on_unlisted: Callable[[NodeRecord], None] = lambda record: None
     #: Its process lives and it cannot renew its record itself, however long that takes.
     is_stuck: Callable[[NodeRecord], bool] = lambda record: False
 
@@ -155,7 +153,6 @@ class Members:
             self._gone(record)
         elif node not in self._unlisted:
             log.warning("node %r lost its record without a word: it stays while it is heard from", node)
-            self._hooks.on_unlisted(record)
             self._look_again(record, now + self._listen, now + self._grace)
 
     def evicted(self, record: NodeRecord) -> None:

@@ -209,7 +209,7 @@ class Node:
 
     async def _stop_errands(self) -> None:
         if hasattr(self, "host"):
-            await self.host.errands.stop()
+            await self.host.stop()
 
     async def take_incarnation(self) -> None:
         """The next life of this node."""
@@ -300,9 +300,11 @@ class Node:
                 log.info("this node's load was not reported: %s", error)
 
     def hears(self, record: NodeRecord) -> bool:
-        """Whether that node is heard from by itself, whatever the store says."""
+        """Whether that node is heard from by itself, whatever the store says. One that this node has nothing to do with
+        is not asked, for its neighbours and the leader listen to it: a hundred nodes would dial each other.
+        """
         seen = self.messaging.liveness(record.node)
-        return seen is not None and seen.state in (PeerState.ALIVE, PeerState.CUT)
+        return seen is not None and seen.state in (PeerState.ALIVE, PeerState.CUT, PeerState.UNKNOWN)
 
     # ---- claims
 

@@ -6,6 +6,7 @@ is made after it, as long as it does so within a function.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cajun_fast.actors.system import ActorSystem
@@ -18,13 +19,21 @@ from cajun_fast.cluster.finder import Finder
 from cajun_fast.cluster.groups import ClusterGroups
 from cajun_fast.cluster.health import StoreHealth
 from cajun_fast.cluster.hold import Hold
-from cajun_fast.cluster.host import Host, ask_for_promise, ask_to_adopt
+from cajun_fast.cluster.host import (
+    Host,
+    ask_for_all_promises,
+    ask_for_each_promise,
+    ask_for_promise,
+    ask_to_adopt,
+)
 from cajun_fast.cluster.hosting import Hosting
 from cajun_fast.cluster.leader import Leadership
 from cajun_fast.cluster.links import probe
 from cajun_fast.cluster.locator import Locator
 from cajun_fast.cluster.members import MemberHooks, Members
 from cajun_fast.cluster.membership import Membership, MembershipHooks, patience_of
+from cajun_fast.cluster.promises import Collector
+from cajun_fast.cluster.records import Owner
 from cajun_fast.cluster.registrar import Registrar
 from cajun_fast.cluster.router import ClusterRouter
 from cajun_fast.cluster.shards.parts import Sharding
@@ -34,6 +43,8 @@ if TYPE_CHECKING:
 
 #: Times the lease that a node without a record is kept while it is still heard from.
 KEPT_LEASES = 2
+#: Of a lease: a member's time to say what it promises, when one asks on behalf of all.
+COLLECT = 0.16
 #: Seconds for which a node without a record is kept to hear whether it lives.
 LISTEN = 1.3
 
@@ -102,7 +113,6 @@ def make_members(node: Node) -> Members:
             news.node_changed,
             news.node_left,
             node.hears,
-            on_unlisted=lambda record: node.messaging.watch(record.node),
             is_stuck=lambda record: node.detector.is_stuck(record.node),
         ),
         listen=LISTEN,
@@ -130,22 +140,37 @@ def make_membership(node: Node) -> Membership:
     )
 
 
+def others(node: Node) -> list[str]:
+    """All other members, in the order of the ring behind this one."""
+    return ring(node.config.system_id, sorted(node.members.nodes.keys() - {node.config.system_id}))
+
+
 def make_hold(node: Node) -> Hold:
     async def ask(peer: str, timeout: float) -> bool:
         return await ask_for_promise(node.exchange, peer, node.owner, timeout)
 
-    def peers() -> list[str]:
-        return ring(node.config.system_id, sorted(node.members.nodes.keys() - {node.config.system_id}))
+    async def ask_for_all(peer: str, timeout: float) -> list[str]:
+        return await ask_for_all_promises(node.exchange, peer, node.owner, timeout)
 
     return Hold(
         node.store,
         node.ports.clock,
         node.config.membership.lease_ttl,
-        peers=peers,
+        peers=lambda: others(node),
         ask=ask,
         extend=node.membership.hold_until,
         stands=node.members.stands,
+        ask_for_all=ask_for_all,
     )
+
+
+def make_collector(node: Node) -> Collector:
+    timeout = COLLECT * node.config.membership.lease_ttl
+
+    async def ask_each(peer: str, askers: Sequence[Owner]) -> list[bool]:
+        return await ask_for_each_promise(node.exchange, peer, askers, timeout)
+
+    return Collector(node.hold, node.owner.node, lambda: others(node), ask_each)
 
 
 def make_detector(node: Node) -> Detector:
@@ -274,6 +299,7 @@ def make_host(node: Node) -> Host:
         is_client=node.config.client,
         resign=node.leadership.resign,
         hold=node.hold,
+        promises=make_collector(node),
         offers=node.sharding.offers,
         shards=node.sharding.handle,
         is_cordoned=lambda: node.mover.cordoned,

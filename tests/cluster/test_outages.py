@@ -324,5 +324,30 @@ async def test_a_store_that_drops_every_lease_at_once_moves_nothing(cut: Cut) ->
     assert not any(system._node.failover.outcomes["adopted"] for system in systems)
 
 
+async def test_many_members_whose_leases_are_dropped_do_not_dial_each_other_to_hear_that_they_live(
+    cut: Cut,
+) -> None:
+    names = [f"n{number:02}" for number in range(16)]
+    settings = {"membership.lease_ttl": 9.0, "membership.suspicion_timeout": 3.0}
+    systems = await cut.join(*names, **settings)
+    await cut.leader()
+
+    def connections() -> int:
+        return sum(
+            peer.connection is not None
+            for system in systems
+            for peer in system._node.messaging._peers.values()
+        )
+
+    before = connections()
+    leases = [system._node.membership.lease_id for system in systems]
+    for lease in leases:
+        await cut.stores["n00"].inner._revoke(lease)  # type: ignore[attr-defined]
+    await eventually(lambda: not {system._node.membership.lease_id for system in systems} & set(leases))
+    await cut.settle()
+    assert {system.incarnation for system in systems} == {1}
+    assert connections() <= before + len(names) < len(names) * (len(names) - 1)
+
+
 def _all_ids(systems: list[cf.ClusterActorSystem]) -> set[str]:
     return {actor_id for system in systems for actor_id in system.actor_ids()}
