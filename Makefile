@@ -24,6 +24,9 @@ PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip --disable-pip-version-check in
 # Compiled modules come from `make build`; the editable install brings metadata, scripts and dependencies only.
 EDITABLE := --no-build-isolation --config-settings=cmake.define.CAJUN_EXTENSIONS=OFF --editable
 
+# The dashboard is tested in a real browser where the system has one.
+BROWSER := $(and $(shell command -v chromium),$(shell command -v chromedriver))
+
 # One at a time for all that writes into .venv and build/. macOS has no flock; nobody shares a checkout there.
 LOCK := $(if $(shell command -v flock),flock build/.lock)
 ready = mkdir -p build && $(LOCK) $(MAKE) $(1)
@@ -36,7 +39,7 @@ help:
 	@echo "make look      three nodes with something to do, and their dashboard, until Ctrl-C (ARGS=… for cajun-fast look)"
 	@echo "make test      all tests (ARGS=… for pytest)"
 	@echo "make bench     the benchmarks, each beside the plain way of doing it (ARGS=… for pytest)"
-	@echo "make check     ruff, mypy --strict, the stubs of the compiled modules, import ranks"
+	@echo "make check     ruff, mypy --strict, the stubs of the compiled modules, import ranks, documentation"
 	@echo "make sanitize  the core tests under ASan and UBSan"
 	@echo "make fuzz      hostile bytes, guided by coverage, under ASan and UBSan (TARGET=$(TARGET) SECONDS=$(SECONDS))"
 	@echo "make mutants   break the engine on purpose, fault by fault, and see that a test fails for each"
@@ -58,8 +61,8 @@ look:
 	@exec $(BIN)/cajun-fast look $(ARGS)
 
 test:
-	@$(call ready,compiled $(STAMPS)/test)
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@$(call ready,compiled $(STAMPS)/test $(STAMPS)/promtool $(if $(BROWSER),$(STAMPS)/browser))
+	@PATH="$(CURDIR)/$(VENV)/promtool:$$PATH" exec $(BIN)/python -m pytest $(ARGS)
 
 bench:
 	@$(call ready,compiled $(STAMPS)/bench)
@@ -67,7 +70,7 @@ bench:
 
 # Every check runs, so that one look shows all that is wrong.
 check:
-	@$(call ready,compiled $(STAMPS)/dev)
+	@$(call ready,compiled $(STAMPS)/dev $(STAMPS)/docs)
 	@failed=; \
 	run() { echo "-- $$*"; "$(BIN)/$$@" || failed+=" [$$*]"; }; \
 	run ruff check .; \
@@ -77,6 +80,7 @@ check:
 	run python -m mypy.stubtest --mypy-config-file pyproject.toml --ignore-unused-allowlist --allowlist tests/build/stubtest_allowlist.txt \
 		$$(cd src_pyx && find cajun_fast -name '*.pyx' | sort | sed 's/\.pyx$$//; s#/#.#g'); \
 	run python -m pytest -q tests/test_layers.py; \
+	NO_MKDOCS_2_WARNING=1 run python -m mkdocs build --strict --quiet; \
 	if test -n "$$failed"; then echo "Failed:$$failed"; exit 1; fi
 
 sanitize:
@@ -156,10 +160,22 @@ $(STAMPS)/package: $(STAMPS)/tools $(STAMPS)/headers pyproject.toml setup.py
 	@$(PIP) $(EDITABLE) .
 	@touch $@
 
-$(STAMPS)/demo $(STAMPS)/http $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/dev $(STAMPS)/docs: $(STAMPS)/package
+$(STAMPS)/demo $(STAMPS)/http $(STAMPS)/test $(STAMPS)/bench $(STAMPS)/dev $(STAMPS)/docs $(STAMPS)/browser: $(STAMPS)/package
 	@echo "Installing the extra '$(@F)' into $(VENV)"
 	@$(PIP) $(EDITABLE) '.[$(@F)]'
 	@touch $@
+
+# Prometheus' own checker, out of its Debian package: no package index has it. Where it cannot be had its test is skipped.
+$(STAMPS)/promtool: $(STAMPS)/venv
+	@mkdir -p $(VENV)/promtool; \
+	if ! command -v promtool >/dev/null; then \
+		echo "Unpacking promtool into $(VENV)/promtool"; \
+		(cd $(VENV)/promtool && apt-get -qq -o Acquire::http::Timeout=10 download prometheus && \
+			dpkg --fsys-tarfile prometheus_*.deb | tar -x --strip-components=3 ./usr/bin/promtool; rm -f prometheus_*.deb) \
+			2>/dev/null || true; \
+		test -x $(VENV)/promtool/promtool || echo "promtool cannot be had here: its test is skipped"; \
+	fi; \
+	touch $@
 
 # What is missing, and the remedy: one line each.
 sorry = sorry() { printf 'make: %s\n' "$$@" >&2; exit 1; }

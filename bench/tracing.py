@@ -3,8 +3,8 @@
     .venv/bin/python bench/tracing.py [--rounds 15]
 
 Two nodes in one process; the cases take turns, so that a machine that gets slower slows all of them. *quiet*: nobody
-has a span; *unsampled*: a span that is not sampled is current; *1 %*: one message in a hundred is sent within a sampled
-span, which here makes three spans of OpenTelemetry's SDK more than without a tracer.
+has a span; *unsampled*: a span that is not sampled is current; *1 %*, *0.1 %*: one message in a hundred, in a thousand
+is sent within a sampled span, which here makes three spans of OpenTelemetry's SDK more than without a tracer.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ async def main(rounds: int) -> None:
         "quiet": (nullcontext, 0),
         "unsampled": (lambda: unsampled.start_as_current_span("request"), 0),
         "1 %": (lambda: sampled.start_as_current_span("request"), 100),
+        "0.1 %": (lambda: sampled.start_as_current_span("request"), 1000),
     }
     async with AsyncExitStack() as stack:
         off, on = await pair(stack, "off", None), await pair(stack, "on", provider)

@@ -33,6 +33,8 @@ GROUP = "opentelemetry_traces_exporter"
 #: What says how OTLP is spoken, the first of them that is set.
 PROTOCOL = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 OTLP = {"http/protobuf": "otlp_proto_http", "grpc": "otlp_proto_grpc"}
+OTLP_REMEDY = "pip install 'cajun-fast[otlp]' for otlp"
+REMEDY = {"otlp_proto_grpc": "pip install opentelemetry-exporter-otlp-proto-grpc for grpc"}
 
 
 def provider_for(where: str, node: str) -> TracerProvider:
@@ -100,5 +102,5 @@ def _installed(where: str) -> SpanExporter:
             return exporter
     raise ConfigError(
         f"setting observability.trace={where!r}: no exporter of that name is installed ({', '.join(names)}): "
-        "pip install 'cajun-fast[otlp]' for otlp, or give file:PATH or console"
+        f"{REMEDY.get(names[0], OTLP_REMEDY)}, or give file:PATH or console"
     )

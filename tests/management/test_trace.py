@@ -7,6 +7,8 @@ import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,7 @@ for kind in (Gate, Till, Ledger, Reader):
     cf.actor(kind.__name__.lower())(kind)
 """
 Span = dict[str, Any]
+Collector = Callable[[], AbstractContextManager[tuple[str, list[Any]]]]
 #: Nodes that are stopped for a moment by a busy machine are not lost.
 CALM = ("--set", "membership.suspicion_timeout=20", "--set", "membership.lease_ttl=40")
 
@@ -180,9 +183,31 @@ async def test_a_killed_nodes_outbox_goes_on_in_the_trace_of_who_filled_it(
 # ---- where spans go
 
 
-@pytest.fixture
-def collector() -> Iterator[tuple[str, list[Any]]]:
-    """A server that is sent OTLP."""
+@contextmanager
+def over_grpc() -> Iterator[tuple[str, list[Any]]]:
+    """A server that is sent OTLP by gRPC."""
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.grpc", reason="needs the exporter")
+    import grpc
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+    taken: list[Any] = []
+
+    class Service(trace_service_pb2_grpc.TraceServiceServicer):
+        def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - its name in the protocol
+            taken.append(request)
+            return trace_service_pb2.ExportTraceServiceResponse()
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Service(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"http://127.0.0.1:{port}", taken
+    server.stop(None).wait()
+
+
+@contextmanager
+def over_http() -> Iterator[tuple[str, list[Any]]]:
+    """A server that is sent OTLP by HTTP."""
     pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs cajun-fast[otlp]")
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -207,13 +232,26 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
     server.server_close()
 
 
+@pytest.mark.parametrize(("protocol", "collector"), [("http/protobuf", over_http), ("grpc", over_grpc)])
 async def test_a_node_begins_traces_and_sends_them_to_a_collector(
-    start_node: StartNode, folder: Path, collector: tuple[str, list[Any]]
+    start_node: StartNode, folder: Path, protocol: str, collector: Collector
 ) -> None:
-    endpoint, taken = collector
+    with collector() as (endpoint, taken):
+        await send_a_trace(start_node, folder, endpoint, protocol)
+    resources = [each for request in taken for each in request.resource_spans]
+    labels = {label.key: label.value.string_value for each in resources for label in each.resource.attributes}
+    assert (labels["service.name"], labels["service.instance.id"]) == ("shop", "a")
+    spans = [span for each in resources for scope in each.scope_spans for span in scope.spans]
+    root = next(span for span in spans if not span.parent_span_id)
+    assert root.name in ("ask", "tell")
+    assert any(span.parent_span_id == root.span_id and span.name.startswith("handle") for span in spans)
+
+
+async def send_a_trace(start_node: StartNode, folder: Path, endpoint: str, protocol: str) -> None:
+    """By a node, which ends before this returns: all of its spans are sent."""
     words = ("--import", "traced_actors", "--persistence", "sqlite:///state.db", "--trace", "otlp", *CALM)
     said = {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
         "OTEL_SERVICE_NAME": "shop",
     }  # fmt: skip
     node = start_node("a", *words, **said)
@@ -226,13 +264,6 @@ async def test_a_node_begins_traces_and_sends_them_to_a_collector(
     node.signal(signal.SIGTERM)
     status, _, err = node.end()
     assert status == 0, err
-    resources = [each for request in taken for each in request.resource_spans]
-    labels = {label.key: label.value.string_value for each in resources for label in each.resource.attributes}
-    assert (labels["service.name"], labels["service.instance.id"]) == ("shop", "a")
-    spans = [span for each in resources for scope in each.scope_spans for span in scope.spans]
-    root = next(span for span in spans if not span.parent_span_id)
-    assert root.name in ("ask", "tell")
-    assert any(span.parent_span_id == root.span_id and span.name.startswith("handle") for span in spans)
 
 
 def test_a_node_whose_collector_is_away_stops_in_time(start_node: StartNode, folder: Path) -> None:
@@ -251,7 +282,7 @@ def test_a_node_whose_collector_is_away_stops_in_time(start_node: StartNode, fol
     ("where", "says"),
     [
         ("nowhere", "no exporter of that name is installed"),
-        ("otlp_proto_grpc", "no exporter of that name is installed"),
+        ("otlp_by_pigeon", "no exporter of that name is installed"),
         ("file:no/such/folder/spans.jsonl", "name a file that can be written"),
     ],
 )

@@ -58,7 +58,7 @@ export function drawHottest(seen) {
   rows(byId("hottest"), seen.hottest.slice(0, 10), (row) => `${row.node}/${row.id}`, (row) => element("tr", {},
     element("td", {class: "name"}, row.id),
     cell(row.node, "Node"),
-    cell(`${(100 * row.busy).toFixed(1)} %`, "Time", "n"),
+    cell(`${Number((100 * row.busy).toPrecision(2))} %`, "Time", "n"),
     cell(row.hold ? seconds(row.hold) : "", "Held the loop", "n"),
     cell(amount(row.rate), "Messages/s", "n"),
     cell(amount(row.bytes), "Bytes/s", "n"),
@@ -122,7 +122,7 @@ export async function drawDead() {
     cell(seconds(letter.age), "Ago"),
     element("td", {class: "name", "data-label": "To"}, letter.target),
     cell(`${letter.reason} (on ${letter.node})`, "Why"),
-    element("td", {class: "message", "data-label": "Message"}, letter.message),
-    element("td", {class: "message", "data-label": "Id, for explain"}, letter.message_id ?? "–"),
-  ), "None. Every message reached a handler.", 5);
+    element("td", {class: "message", "data-label": "Message"},
+      [letter.message, letter.message_id].filter(Boolean).join(" · ")),
+  ), "None. Every message reached a handler.", 4);
 }
