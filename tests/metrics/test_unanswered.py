@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 import cajun_fast as cf
+from cajun_fast.cluster import unanswered
+from cajun_fast.cluster.tasks import Tasks
 from tests.cluster.test_processes import Nodes
 from tests.metrics.conftest import Member, until
 
@@ -38,6 +40,13 @@ class Waiter(cf.Actor):
 class SlowStarter(Waiter):
     async def pre_start(self) -> None:
         await self.gate.wait()
+
+
+@pytest.fixture(autouse=True)
+def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for a moment makes no answer late; where a node is stopped on purpose it may."""
+    if "processes" not in request.keywords:
+        monkeypatch.setattr(unanswered, "PATIENCE", 20.0)
 
 
 @pytest.fixture
@@ -169,8 +178,55 @@ async def test_a_node_whose_loop_is_blocked_and_one_that_is_stopped(nodes: Nodes
         await nodes.signal("b", signal.SIGCONT)
 
 
-async def test_the_plain_error_comes_where_too_many_ask(member: Member, gate: asyncio.Event) -> None:
+@pytest.mark.processes
+async def test_each_answer_of_a_node_of_its_own(nodes: Nodes) -> None:
+    """Not there, queued, in its handler, and the node gone while it is awaited."""
+    nodes.module = "hosted_fates"
+    await nodes.start("a", "b")
+
+    async def told(pid: cf.Pid, message: str, cause: str) -> cf.AskTimeoutError:
+        """A busy machine may need more than one question."""
+        while True:
+            error = await timed_out(pid, message, timeout=1.0)
+            if error.cause == cause:
+                return error
+            assert error.cause == "unknown", error
+
+    async with nodes.client() as system:
+        for name in ("leaver", "worker"):
+            await system.create_actor_on_node("fated", name, "b")
+            assert await system.pid(name).ask("good", timeout=30) == "b"
+        left = await told(system.pid("leaver"), "leave", "not-found")
+        assert "there is no such actor on node 'b'" in str(left)
+        inside = asyncio.ensure_future(system.pid("worker").ask("wait", timeout=60))
+        error = await told(system.pid("worker"), "good", "queued")
+        assert error.position is not None
+        assert error.position >= 1
+        assert "hosted_fates.py" in error.where
+        await system.create_actor_on_node("fated", "other", "b")
+        error = await told(system.pid("other"), "wait", "in-handler")
+        assert (error.node, "in Fated.receive" in error.where) == ("b", True)
+        assert error.since is not None
+        await nodes.signal("b", signal.SIGKILL)
+        with pytest.raises(cf.OutcomeUnknownError, match="node 'b' was lost") as gone:
+            await inside
+        assert gone.value.node == "b"
+    assert await nodes.stop() == [0]
+
+
+async def test_the_plain_error_comes_where_too_many_ask(
+    member: Member, gate: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
     a, b = await member("a"), await member("b")
+    questions, begin, most = b._node.unanswered._tasks, Tasks.start, 0
+
+    def counted(tasks: Tasks, work: Any, name: str) -> Any:
+        nonlocal most
+        begun = begin(tasks, work, name)
+        most = max(most, len(questions))
+        return begun
+
+    monkeypatch.setattr(Tasks, "start", counted)
     await a.register(Waiter, "target", gate)
     there = b.pid("target")
     assert await there.ask("quick") == "quick"
@@ -178,7 +234,9 @@ async def test_the_plain_error_comes_where_too_many_ask(member: Member, gate: as
     found = await asyncio.gather(*asks, return_exceptions=True)
     causes = [error.cause for error in found if isinstance(error, cf.AskTimeoutError)]
     assert len(causes) == 300
-    assert set(causes) == {"in-handler", "queued", "unknown"}
-    assert causes.count("unknown") == 300 - 64
+    # How many of them find an answer is a matter of the machine: the questions have half a second, and one that is
+    # answered makes room for the next.
+    assert set(causes) <= {"in-handler", "queued", "unknown"}
+    assert 0 < most <= 64
     assert b.metrics.snapshot().asks.timed_out == 300
     gate.set()
