@@ -6,7 +6,6 @@ import asyncio
 
 import cajun_fast as cf
 
-
 #: Answers that somebody else may give, who never does.
 OWED: list[cf.Reply] = []
 
