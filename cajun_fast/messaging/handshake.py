@@ -40,6 +40,7 @@ class Feature(enum.IntFlag):
 
     BEAT = 1
     TRACE = 2  # it reads the trace of a message; others pass over it
+    CHUNKS = 4  # it takes chunks of large messages of up to 256 KiB; others 32 KiB
 
 
 class Refusal(enum.IntEnum):

@@ -234,6 +234,7 @@ class Peer:
         self.breaker.reset()
         self._set_refusal()
         self.link.traces = bool(self.features & Feature.TRACE)
+        self.link.bulk.use_chunks(large=bool(self.features & Feature.CHUNKS))
         connection.start(self.link)
         self._wake.set()
         self._look(self.system.now())

@@ -317,7 +317,7 @@ class MessagingSystem:
         nonce = self.random.randbytes(32) if self.ring is None else fresh_nonce()
         return Hello(
             self.node_id, self.incarnation, self.cluster, target, stream, established, nonce, client=self.client,
-            features=Feature.TRACE | (0 if self.heart is None else Feature.BEAT),
+            features=Feature.TRACE | Feature.CHUNKS | (0 if self.heart is None else Feature.BEAT),
         )  # fmt: skip
 
     @property

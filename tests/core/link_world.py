@@ -205,11 +205,11 @@ class World:
 
     def send(
         self, actor_id: str, *, size: int = 0, waits: bool = False, sender: str | None = None,
-        seconds: float | None = None, guarantee: int | None = None,
+        seconds: float | None = None, guarantee: int | None = None, pad: bytes | str = b"x",
     ) -> int | None:  # fmt: skip
         """One message; its number, or None when there was no room."""
         number = self.count
-        message = {"n": number, "pad": b"x" * size}
+        message = {"n": number, "pad": pad * size}
         pid = self.a.exchange.pid(actor_id)
         try:
             if waits:

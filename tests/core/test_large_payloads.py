@@ -81,6 +81,7 @@ def test_what_arrives_is_what_was_sent(data: st.DataObject) -> None:
     sent = []
     try:
         world.find_the_way()
+        world.a.link("b").bulk.use_chunks(large=data.draw(st.booleans()))
         for body in data.draw(st.lists(MESSAGES, min_size=1, max_size=5)):
             world.pid.tell({"body": body})
             sent.append(bytes(body) if isinstance(body, bytearray) else plain(body))

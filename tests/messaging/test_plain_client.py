@@ -94,7 +94,7 @@ async def test_a_node_talks_to_one_of_the_version_before_and_both_may_have_more_
         assert await a.pid(f"x-{name}", name).ask(100) == 101
         assert log == list(range(101))
     agreed = {name: (peer.version, peer.features) for name in "bc" if (peer := a.messaging.peer(name))}
-    assert agreed == {"b": (1, 0), "c": (2, Feature.BEAT | Feature.TRACE)}
+    assert agreed == {"b": (1, 0), "c": (2, Feature.BEAT | Feature.TRACE | Feature.CHUNKS)}
     await until(lambda: a.messaging.liveness("c").beat is not None)
     assert a.messaging.liveness("b").beat is None
 

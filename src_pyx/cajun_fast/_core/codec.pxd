@@ -16,6 +16,11 @@ cdef class Serializer:
     cdef int encode_into(self, OutBuf out, object message) except -1
     # The message; may not keep `data`. Raises SerializationError for anything that is not one whole message.
     cdef object decode_from(self, const unsigned char *data, Py_ssize_t size)
+    # Of a message of `total` bytes the first `size` are at `data`: the size of a bytes object in it that deserves memory
+    # of its own before it has come, and at *at where its bytes begin; 0 for none.
+    cdef Py_ssize_t large_in(self, const unsigned char *data, Py_ssize_t size, Py_ssize_t total, Py_ssize_t *at) noexcept
+    # As `decode_from` where the bytes of `large` (None: all are there) are not in `data` but would stand at `at`.
+    cdef object decode_around(self, const unsigned char *data, Py_ssize_t size, bytes large, Py_ssize_t at)
 
 @cython.final
 cdef class Codec(Serializer):
@@ -45,3 +50,5 @@ cdef class Codec(Serializer):
 cdef class Foreign(Serializer):
     cdef object _encode
     cdef object _decode
+
+    cdef object decode_bytes(self, bytes data)

@@ -16,7 +16,7 @@ from cpython.ref cimport Py_INCREF
 from cajun_fast._core.lane cimport Exchange, Pid
 from cajun_fast._core.outbuf cimport OutBuf
 from cajun_fast._core.scalars cimport (
-    EXT_BIGINT, EXT_PID, EXT_SET, EXT_TIMESTAMP, EXT_TYPED, SHORT_TEXT, Cursor, TextCache, all_ascii, decode_utf8, is_str,
+    EXT_BIGINT, EXT_PID, EXT_SET, EXT_TIMESTAMP, EXT_TYPED, SHORT_TEXT, Cursor, TextCache, all_ascii, decode_utf8, find_large, is_str,
     need, new_ascii, put_size, timestamp_bytes, timestamp_value, write_bin, write_ext, write_scalar,
 )
 from cajun_fast._core.wire cimport load_be16, load_be32, load_be64
@@ -42,6 +42,12 @@ cdef class Serializer:
 
     cdef object decode_from(self, const unsigned char *data, Py_ssize_t size):
         raise NotImplementedError
+
+    cdef Py_ssize_t large_in(self, const unsigned char *data, Py_ssize_t size, Py_ssize_t total, Py_ssize_t *at) noexcept:
+        return 0
+
+    cdef object decode_around(self, const unsigned char *data, Py_ssize_t size, bytes large, Py_ssize_t at):
+        return self.decode_from(data, size)
 
     def encode(self, message):
         """The bytes of one message. Raises SerializationError naming the value that cannot travel."""
@@ -87,10 +93,20 @@ cdef class Codec(Serializer):
         return self.write(out, message, 0)
 
     cdef object decode_from(self, const unsigned char *data, Py_ssize_t size):
+        return self.decode_around(data, size, None, 0)
+
+    cdef Py_ssize_t large_in(self, const unsigned char *data, Py_ssize_t size, Py_ssize_t total, Py_ssize_t *at) noexcept:
+        return find_large(data, size, total, at)
+
+    cdef object decode_around(self, const unsigned char *data, Py_ssize_t size, bytes large, Py_ssize_t at):
         cdef Cursor cursor
         cursor.at = data
         cursor.end = data + size
         cursor.depth = self._base           # above 0 within a registered type
+        cursor.large = <PyObject *>large
+        cursor.large_at = NULL
+        if large is not None:
+            cursor.large_at = data + at
         value = self.read(&cursor)
         if cursor.at != cursor.end:
             raise SerializationError(f"{cursor.end - cursor.at} bytes left over behind the message")
@@ -308,7 +324,7 @@ cdef class Codec(Serializer):
         if code == EXT_BIGINT:
             return int.from_bytes(PyBytes_FromStringAndSize(<const char *>at, size), "big", signed=True)
         if code == EXT_SET:
-            inner.at, inner.end, inner.depth = at, at + size, c.depth + 1
+            inner.at, inner.end, inner.depth, inner.large_at = at, at + size, c.depth + 1, NULL
             items = self.read(&inner)
             try:
                 return set(items)
@@ -334,6 +350,13 @@ cdef class Codec(Serializer):
 cdef class Foreign(Serializer):
     """Any object with ``encode(message) -> bytes`` and ``decode(bytes) -> message``."""
 
+    cdef Py_ssize_t large_in(self, const unsigned char *data, Py_ssize_t size, Py_ssize_t total, Py_ssize_t *at) noexcept:
+        at[0] = 0                           # it is given all of it as bytes
+        return total
+
+    cdef object decode_around(self, const unsigned char *data, Py_ssize_t size, bytes large, Py_ssize_t at):
+        return self.decode_from(data, size) if large is None else self.decode_bytes(large)
+
     def __init__(self, serializer):
         self._encode = serializer.encode
         self._decode = serializer.decode
@@ -350,12 +373,15 @@ cdef class Foreign(Serializer):
         return out.add(<bytes>data)
 
     cdef object decode_from(self, const unsigned char *data, Py_ssize_t size):
+        return self.decode_bytes(PyBytes_FromStringAndSize(<const char *>data, size))
+
+    cdef object decode_bytes(self, bytes data):
         try:
-            return self._decode(PyBytes_FromStringAndSize(<const char *>data, size))
+            return self._decode(data)
         except SerializationError:
             raise
         except Exception as error:
-            raise SerializationError(f"cannot decode a message of {size} bytes: {error}") from error
+            raise SerializationError(f"cannot decode a message of {len(data)} bytes: {error}") from error
 
 
 cdef str shortened(value):
@@ -364,6 +390,9 @@ cdef str shortened(value):
 
 
 cdef inline object read_bin(Cursor *c, Py_ssize_t size):
+    if c.at == c.large_at and size == PyBytes_GET_SIZE(<object>c.large):
+        c.large_at = NULL
+        return <object>c.large
     return PyBytes_FromStringAndSize(<const char *>need(c, size), size)
 
 

@@ -29,13 +29,14 @@ cdef class ConnectionCore(Wire):
     cdef object view                    # memoryview of all of it
     cdef unsigned char *data
     cdef Py_ssize_t capacity
+    cdef object into                    # the transfer that is read into; None: the buffer is
     cdef Py_ssize_t head, tail          # what came and is not done with: data[head:tail]
     cdef public int64_t heard_ns        # when bytes last came
     cdef public int64_t sent_ns         # when bytes last went
     cdef public uint64_t writes
 
-    cdef int take_in(self, int64_t now) except -1
-    cdef int read_link(self, int64_t now) except -1
+    cdef int take_in(self, int64_t now, Py_ssize_t placed) except -1
+    cdef int read_link(self, int64_t now, Py_ssize_t placed) except -1
     cdef int read_handshake(self) except -1
     cdef bint carries(self) noexcept    # the link, and not a newer connection
     cdef int flush(self) except -1

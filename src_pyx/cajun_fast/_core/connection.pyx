@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t
 from libc.string cimport memmove
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
+from cpython.buffer cimport PyBUF_WRITE
 from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from cajun_fast._core.cell cimport Dispatcher
@@ -10,10 +11,14 @@ from cajun_fast._core.link cimport Link
 
 from cajun_fast.errors import ProtocolError
 
+cdef extern from "Python.h":
+    object PyMemoryView_FromMemory(char *memory, Py_ssize_t size, int flags)
+
 cdef enum:
     READ_BUFFER = 512 * 1024
     LEAST_ROOM = 128 * 1024             # the largest record or control frame fits
     HANDSHAKE_MOST = 4096
+    BETWEEN_CHUNKS = 16 * 1024          # what is read at once while a large message comes in: the rest goes to its place
 
 
 cdef class ConnectionCore(Wire):
@@ -43,14 +48,28 @@ cdef class ConnectionCore(Wire):
 
     def get_buffer(self, sizehint):
         """asyncio: where the next bytes go."""
+        cdef Py_ssize_t room
+        cdef unsigned char *place
+        self.into = None
+        if self.in_link and self.link.is_bulky() and self.carries():
+            if self.tail == 0:
+                place = self.link.place(&room)
+                if place is not NULL:
+                    self.into = self.link.placing()
+                    return PyMemoryView_FromMemory(<char *>place, room, PyBUF_WRITE)
+            return self.view[self.tail:self.tail + BETWEEN_CHUNKS]
         return self.view if self.tail == 0 else self.view[self.tail:]
 
     def buffer_updated(self, Py_ssize_t count):
         """asyncio: bytes have come."""
-        self.tail += count
         self.heard_ns = self.dispatcher.exchange.clock()
         self.dispatcher.exchange.now = self.heard_ns
-        self.take_in(self.heard_ns)
+        into, self.into = self.into, None
+        if into is None:
+            self.tail += count
+            self.take_in(self.heard_ns, 0)
+        elif self.link.is_placing(into):
+            self.take_in(self.heard_ns, count)
 
     def eof_received(self):
         """asyncio: the peer has closed its side."""
@@ -60,6 +79,7 @@ cdef class ConnectionCore(Wire):
         """asyncio: the socket is closed."""
         self.closed = True
         self.in_link = False
+        self.into = None
         self.leave_link()
         if not self.reading:                # it may be its own owner, and then lives until a collection
             self.head = self.tail = 0
@@ -120,11 +140,11 @@ cdef class ConnectionCore(Wire):
     cdef bint carries(self) noexcept:
         return self.in_link and not self.closed and self.link.is_carried_by(self)
 
-    cdef int take_in(self, int64_t now) except -1:
-        """Hand on what came. Whatever goes wrong ends this connection, and nothing else."""
+    cdef int take_in(self, int64_t now, Py_ssize_t placed) except -1:
+        """Hand on what came: into the buffer, or ``placed`` bytes to where they stay. Whatever goes wrong ends this connection, and nothing else."""
         try:
             if self.in_link:
-                self.read_link(now)
+                self.read_link(now, placed)
             else:
                 self.read_handshake()
             if not self.closed:
@@ -134,7 +154,7 @@ cdef class ConnectionCore(Wire):
             self.owner.on_broken(self, error)
         return 0
 
-    cdef int read_link(self, int64_t now) except -1:
+    cdef int read_link(self, int64_t now, Py_ssize_t placed) except -1:
         if not self.carries():
             self.head = self.tail           # a newer connection has taken over
         elif not self.held:
@@ -142,7 +162,10 @@ cdef class ConnectionCore(Wire):
             self.reading = True
             self.due = False
             try:
-                self.head += self.link.receive(self.data + self.head, self.tail - self.head)
+                if placed:
+                    self.link.placed(placed)
+                else:
+                    self.head += self.link.receive(self.data + self.head, self.tail - self.head)
             finally:
                 self.reading = False
             if self.due:
@@ -185,7 +208,7 @@ cdef class ConnectionCore(Wire):
             self.held = False
             self.transport.resume_reading()
         if self.carries():
-            self.take_in(self.dispatcher.exchange.clock())
+            self.take_in(self.dispatcher.exchange.clock(), 0)
 
     # ---- writing ---------------------------------------------------------------------------------------------
 

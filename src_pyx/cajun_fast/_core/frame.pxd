@@ -16,7 +16,9 @@ cdef enum:
     FRAME_FULL = 64 * 1024          # a DATA frame is closed once its body is this long
     RECORD_MOST = 64 * 1024         # a record with its header; longer payloads travel as bulk
     CONTROL_MOST = 64 * 1024        # the body of any frame but DATA and BULK
-    BULK_CHUNK = 32 * 1024
+    BULK_CHUNK = 32 * 1024          # bytes of a chunk for a peer that has not said that it takes more
+    BULK_CHUNK_LARGE = 256 * 1024   # and for one that has
+    BULK_CHUNK_MOST = 320 * 1024    # a last one may be longer by a quarter
     BULK_HEADER = 8                 # total u32 | offset u32, in front of a chunk
 
 cdef enum FrameType:

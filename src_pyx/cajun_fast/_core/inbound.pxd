@@ -9,7 +9,7 @@
 #     refused message must not overtake it
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from cajun_fast._core.bulk cimport BulkIn
+from cajun_fast._core.bulk cimport BulkIn, Incoming
 from cajun_fast._core.codec cimport Codec, Serializer
 from cajun_fast._core.frame cimport Record
 from cajun_fast._core.instruments cimport Mark
@@ -66,6 +66,7 @@ cdef class Inbound:
     cdef int on_answer(self, Record *record) except -1
     cdef int on_late_news(self, bint large) except -1
     cdef object decode(self, Serializer serializer, Record *record)
+    cdef Incoming claim(self, Record *record)
     cdef object open_mail(self, Record *record)     # of a numbered message
     cdef int on_name(self, Record *record) except -1
     cdef int refuse(self, InName name, uint64_t seq, int verdict) except -1

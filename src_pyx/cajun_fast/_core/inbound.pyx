@@ -2,6 +2,7 @@
 
 from cpython.bytearray cimport PyByteArray_AS_STRING
 
+from cajun_fast._core.bulk cimport Incoming
 from cajun_fast._core.codec cimport Codec
 from cajun_fast._core.frame cimport (
     IN_BULK, NUMBERED, WITH_DEADLINE, WITH_ORIGIN, WITH_SENDER, Record, get_record,
@@ -37,7 +38,7 @@ cdef class Inbound:
         self.ports = ports
         self.restricted = ports.restricted
         self.seen = ReceiveWindow()
-        self.transfers = BulkIn(max_message, max_bulk)
+        self.transfers = BulkIn(serializer, max_message, max_bulk)
         self.plain = Codec()
         self.names = []
         self.refusing = {}
@@ -216,27 +217,36 @@ cdef class Inbound:
             ARRIVED, 0, mark.node, mark.stream, mark.sequence, self.name(record.target).id, mark.at)
 
     cdef object decode(self, Serializer serializer, Record *record):
-        cdef bytearray payload
+        cdef Incoming payload
+        cdef bytearray whole
         if not record.flags & IN_BULK:
             return serializer.decode_from(record.payload, record.size)
-        payload = self.transfers.claim(transfer_of(record))
-        if payload is None:
-            raise ProtocolError("a record names a transfer that is not finished")
-        record.size = len(payload)
-        message = serializer.decode_from(<unsigned char *>PyByteArray_AS_STRING(payload), record.size)
+        payload = self.claim(record)
+        if serializer is self.serializer:
+            message = payload.decode(serializer)
+        else:
+            whole = payload.whole()
+            message = serializer.decode_from(<unsigned char *>PyByteArray_AS_STRING(whole), record.size)
         self.transfers.give_back(payload)
         return message
 
+    cdef Incoming claim(self, Record *record):
+        """The large payload that a record names."""
+        cdef Incoming payload = self.transfers.claim(transfer_of(record))
+        if payload is None:
+            raise ProtocolError("a record names a transfer that is not finished")
+        record.size = payload.total
+        return payload
+
     cdef object open_mail(self, Record *record):
-        cdef bytearray payload
+        cdef Incoming payload
+        cdef bytearray whole
         cdef Mail mail
         if not record.flags & IN_BULK:
             return parse_mail(record.payload, record.size, self.serializer, self.exchange)
-        payload = self.transfers.claim(transfer_of(record))
-        if payload is None:
-            raise ProtocolError("a record names a transfer that is not finished")
-        record.size = len(payload)
-        mail = parse_mail(<unsigned char *>PyByteArray_AS_STRING(payload), record.size, self.serializer, self.exchange)
+        payload = self.claim(record)
+        whole = payload.whole()
+        mail = parse_mail(<unsigned char *>PyByteArray_AS_STRING(whole), record.size, self.serializer, self.exchange)
         self.transfers.give_back(payload)
         return mail
 

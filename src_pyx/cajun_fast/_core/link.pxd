@@ -23,5 +23,13 @@ cdef class Link(Settling):
     cdef readonly bint more             # the slice was over before the bytes were
 
     cdef Py_ssize_t receive(self, const unsigned char *data, Py_ssize_t size) except -1
+    # Memory that the next bytes of the socket may be read into straight, with `placed` afterwards; NULL: into a buffer.
+    cdef unsigned char *place(self, Py_ssize_t *room) noexcept
+    cdef object placing(self)           # whose memory that is; it must be held until then
+    cdef bint is_placing(self, object transfer) noexcept    # it still is
+    cdef int placed(self, Py_ssize_t size) except -1
+    cdef bint is_bulky(self) noexcept   # the next bytes are likely to be of a large message
+    cdef int wake_if_due(self) except -1
+    cdef int begin_chunk(self, uint64_t sequence, const unsigned char *body, Py_ssize_t size, Py_ssize_t here) except -1
     cdef int on_frame(self, int type, uint64_t sequence, const unsigned char *body, Py_ssize_t size) except -1
     cdef bint is_carried_by(self, Wire wire) noexcept

@@ -2,8 +2,9 @@
 
 from libc.string cimport memcpy
 
+from cajun_fast._core.bulk cimport least_of
 from cajun_fast._core.frame cimport (
-    ACK, BULK, BYE, CONTROL_MOST, DATA, FRAME_FULL, FRAME_HEADER, IN_BULK, MAGIC, PING, RECORD_MOST, ROOM, START,
+    ACK, BULK, BULK_CHUNK_MOST, BULK_HEADER, BYE, CONTROL_MOST, DATA, FRAME_FULL, FRAME_HEADER, IN_BULK, MAGIC, PING, RECORD_MOST, ROOM, START,
     VERSION, WITH_DEADLINE, WITH_SENDER, WITH_TAG, Header, Record, get_header, get_record, options_size,
 )
 from cajun_fast._core.outbound cimport milliseconds_left
@@ -123,6 +124,12 @@ cdef class Link(Settling):
         cdef uint64_t connection = self.connection
         self.more = False
         while not self.ended and self.connection == connection:
+            if self.inbound.transfers.left:
+                if at == size:
+                    break
+                at += self.inbound.transfers.take(data + at, size - at)
+                self.inbound.ack_due |= self.inbound.transfers.left == 0
+                continue
             if self.body_left:
                 if size - at < 4:
                     break
@@ -145,16 +152,45 @@ cdef class Link(Settling):
             if header.type == DATA:
                 self.begin_data(header.sequence, header.length)
                 at += FRAME_HEADER
+            elif header.type == BULK:
+                if size - at < FRAME_HEADER + least_of(header.length):
+                    break
+                at += FRAME_HEADER
+                self.begin_chunk(header.sequence, data + at, header.length, size - at)
+                at += BULK_HEADER
             elif size - at < FRAME_HEADER + <Py_ssize_t>header.length:
                 break
             else:
                 at += FRAME_HEADER + header.length
                 self.on_frame(header.type, header.sequence, data + at - header.length, header.length)
         self.bytes_in += at
+        self.wake_if_due()
+        return at
+
+    cdef unsigned char *place(self, Py_ssize_t *room) noexcept:
+        return self.inbound.transfers.place(room)
+
+    cdef object placing(self):
+        return self.inbound.transfers.current
+
+    cdef bint is_placing(self, object transfer) noexcept:
+        return self.inbound.transfers.current is transfer
+
+    cdef bint is_bulky(self) noexcept:
+        return len(self.inbound.transfers.transfers) > 0
+
+    cdef int placed(self, Py_ssize_t size) except -1:
+        self.inbound.transfers.placed(size)
+        self.bytes_in += size
+        self.inbound.ack_due |= self.inbound.transfers.left == 0
+        return self.wake_if_due()
+
+    cdef int wake_if_due(self) except -1:
+        """An acknowledgement has to go, soon."""
         if self.inbound.ack_due and not self.woken and self.wire is not None:
             self.woken = True
             self.wire.wake()
-        return at
+        return 0
 
     def feed(self, bytes data):
         """`receive` for Python: how many bytes are done with."""
@@ -170,15 +206,15 @@ cdef class Link(Settling):
         self.inbound.frame_seq = sequence - 1
         self.body_left = length
 
+    cdef int begin_chunk(self, uint64_t sequence, const unsigned char *body, Py_ssize_t size, Py_ssize_t here) except -1:
+        """A chunk of a large message; its bytes are taken in as they come."""
+        if sequence == 0 or sequence > 0xFFFFFFFF:
+            raise ProtocolError(f"a chunk of transfer {sequence}: numbers of 32 bits are possible, from 1")
+        return self.inbound.transfers.begin_chunk(<uint32_t>sequence, body, size, min(size, here))
+
     cdef int on_frame(self, int type, uint64_t sequence, const unsigned char *body, Py_ssize_t size) except -1:
         if type == ACK:
             return self.on_ack(sequence, body, size)
-        if type == BULK:
-            if sequence == 0 or sequence > 0xFFFFFFFF:
-                raise ProtocolError(f"a chunk of transfer {sequence}: numbers of 32 bits are possible, from 1")
-            self.inbound.transfers.on_chunk(<uint32_t>sequence, body, size)
-            self.inbound.ack_due = True
-            return 0
         if type == ROOM:
             return self.on_room(body[:size].decode("utf-8", "replace"))
         if type == START:
@@ -275,7 +311,8 @@ cdef int check_header(Header *header) except -1:
     if header.magic != MAGIC or header.version != VERSION:
         raise ProtocolError(
             f"a frame begins with 0x{MAGIC:02x} 0x{VERSION:02x}, got 0x{header.magic:02x} 0x{header.version:02x}")
-    most = 2 * FRAME_FULL + RECORD_MOST if header.type == DATA else CONTROL_MOST
+    most = (2 * FRAME_FULL + RECORD_MOST if header.type == DATA
+            else BULK_HEADER + BULK_CHUNK_MOST if header.type == BULK else CONTROL_MOST)
     if <Py_ssize_t>header.length > most:
         raise ProtocolError(f"a frame of type {header.type} with {header.length} bytes, {most} are the most")
     return 0

@@ -70,6 +70,12 @@ cdef enum ExtCode:
 
 # ---- Rare, or the end: in scalars.pyx --------------------------------------------------------------------------------
 
+cdef enum:
+    LARGE = 64 * 1024           # bytes objects from this size on are read to where they stay
+
+# The first bytes object of that size whose head is among the first `size` bytes of a message of `total`; 0: none.
+cdef Py_ssize_t find_large(const unsigned char *data, Py_ssize_t size, Py_ssize_t total, Py_ssize_t *at) noexcept nogil
+
 cdef int write_text(OutBuf out, object value) except -1         # not ASCII, or too long
 cdef int write_long(OutBuf out, object value) except -1         # more than one digit
 cdef int write_bin(OutBuf out, bytes data) except -1
@@ -208,6 +214,8 @@ cdef struct Cursor:
     const unsigned char *at
     const unsigned char *end
     int depth
+    const unsigned char *large_at   # here the bytes of `large` would stand, which are not in the buffer; NULL: nowhere
+    PyObject *large                 # borrowed
 
 # The next `size` bytes, passed over. SerializationError if the message ends before.
 cdef inline const unsigned char *need(Cursor *c, Py_ssize_t size) except NULL:

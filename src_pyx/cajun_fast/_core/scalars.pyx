@@ -5,6 +5,8 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF
 
 import datetime
 
+from cajun_fast._core.wire cimport load_be16, load_be32
+
 from cajun_fast.errors import SerializationError
 
 cdef extern from "Python.h":
@@ -108,6 +110,43 @@ cdef object decode_utf8(const unsigned char *at, Py_ssize_t size):
         return PyUnicode_DecodeUTF8(<const char *>at, size, NULL)
     except UnicodeDecodeError as error:
         raise SerializationError(f"text that is not utf-8: {error}") from error
+
+
+cdef Py_ssize_t find_large(const unsigned char *data, Py_ssize_t size, Py_ssize_t total, Py_ssize_t *at) noexcept nogil:
+    # Heads are walked flat: what stands in a collection follows its head as if it stood alone.
+    cdef Py_ssize_t i = 0, head, body
+    while i + 5 <= size:
+        head = head_size(data[i])
+        body = body_size(data + i)
+        if data[i] == 0xC6 and body >= LARGE:
+            at[0] = i + head
+            return body if body <= total - at[0] else 0
+        i += head + body
+    return 0
+
+
+cdef Py_ssize_t head_size(uint8_t head) noexcept nogil:
+    # Bytes of a value's head.
+    if head in (0xC4, 0xC7, 0xD9): return 2
+    if head in (0xC5, 0xC8, 0xDA, 0xDC, 0xDE): return 3
+    if head in (0xC6, 0xC9, 0xDB, 0xDD, 0xDF): return 5
+    return 1
+
+
+cdef Py_ssize_t body_size(const unsigned char *at) noexcept nogil:
+    # Bytes behind it that hold no other values.
+    cdef uint8_t head = at[0]
+    if 0xA0 <= head < 0xC0: return head & 0x1F
+    if head == 0xC4 or head == 0xD9: return at[1]
+    if head == 0xC5 or head == 0xDA: return load_be16(at + 1)
+    if head == 0xC6 or head == 0xDB: return load_be32(at + 1)
+    if head == 0xC7: return 1 + at[1]
+    if head == 0xC8: return 1 + load_be16(at + 1)
+    if head == 0xC9: return 1 + <Py_ssize_t>load_be32(at + 1)
+    if head == 0xCA or 0xCC <= head <= 0xD3: return 4 if head == 0xCA else 1 << (head & 3)
+    if head == 0xCB: return 8
+    if 0xD4 <= head <= 0xD8: return 1 + (1 << (head - 0xD4))
+    return 0
 
 
 cdef class TextCache:
