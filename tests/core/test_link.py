@@ -433,7 +433,7 @@ def test_memory_for_large_messages_is_kept_for_the_next_one_and_given_back_when_
     world.connect("b")
     transfers = world.homes["b"].links["a"].inbound.transfers
     for _ in range(2):
-        world.send("x0", size=5_000_000, pad="x")    # large bytes are read to where they stay
+        world.send("x0", size=5_000_000, pad="x")  # large bytes are read to where they stay
         world.drain()
         assert transfers.spare_bytes > 5_000_000
         world.homes["b"].links["a"].tick(world.clock.now)

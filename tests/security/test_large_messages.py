@@ -25,7 +25,11 @@ def messages() -> list[Any]:
     found: list[Any] = [data(size, size) for size in edges]
     found += [{"id": 1, "data": data(size, size), "after": "x" * 40} for size in edges]
     found += [["é" * 300_000, data(900 * KIB, 1), [data(70 * KIB, 2), None, data(400 * KIB, 3)]]]
-    found += [list(range(300_000)), "x" * 700_000, {"small": data(100, 4), "n": list(range(5000)), "d": data(1 << 20, 5)}]
+    found += [
+        list(range(300_000)),
+        "x" * 700_000,
+        {"small": data(100, 4), "n": list(range(5000)), "d": data(1 << 20, 5)},
+    ]
     return found
 
 
@@ -34,7 +38,9 @@ async def test_what_is_large_arrives_as_it_was_sent_whatever_carries_it(
     office: Any, make_node_with: Any, way: str
 ) -> None:
     a, b = [
-        await make_node_with(name, office.security(name) if way == "tls" else None, unix=way == "unix")
+        await make_node_with(
+            name, office.security(name) if way == "tls" else None, unix=way == "unix", heartbeat_timeout=30.0
+        )
         for name in ("a", "b")
     ]
     a.knows(b)
@@ -51,5 +57,7 @@ async def test_what_is_large_arrives_as_it_was_sent_whatever_carries_it(
 async def answers(a: Node, b: Node) -> list[Any]:
     """The same as asks and their answers, many at once."""
     await b.actors.spawn(lambda message, context: message, "mirror")
-    found: list[Any] = await asyncio.gather(*(a.pid("mirror", b).ask(each, timeout=60) for each in messages()))
+    found: list[Any] = await asyncio.gather(
+        *(a.pid("mirror", b).ask(each, timeout=60) for each in messages())
+    )
     return found
