@@ -1,6 +1,7 @@
 """What ``doctor`` looks at: this installation, a node's settings, the store, and the cluster as its nodes tell it.
 
-Laws: read-only; every finding that is not well has a remedy; each check is bounded in time.
+Laws: read-only, but that a file of SQLite which is not there yet is made, as a node would; every finding that is not well
+has a remedy; each check is bounded in time.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import importlib.util
+import os
 import re
 import resource
 import socket
@@ -22,8 +24,11 @@ from cajun_fast.cluster.security import security_of
 from cajun_fast.cluster.settings import store_of
 from cajun_fast.cluster.system import ClusterActorSystem
 from cajun_fast.config import ClusterConfig
-from cajun_fast.errors import CajunError
+from cajun_fast.errors import CajunError, RemoteActorError
 from cajun_fast.management.operations import Operations
+from cajun_fast.messaging.liveness import PeerState
+from cajun_fast.metadata.urls import redact
+from cajun_fast.persistence.registry import open_persistence
 from cajun_fast.ports import Ports
 
 #: Seconds that a certificate should still hold.
@@ -35,6 +40,8 @@ SLOW_STORE = 0.25
 #: The first etcd of 3.5 without the faults that lose data.
 SOUND_ETCD = (3, 5, 6)
 UPGRADE_ETCD = "upgrade its members one by one to 3.5.6 or later"
+#: Seconds that a persistence has for an answer.
+PATIENCE = 10.0
 #: Open files: each link and each connection is one.
 FILES = 4096
 
@@ -77,8 +84,10 @@ async def diagnose(client: ClusterConfig, node: ClusterConfig | None, findings: 
     check_installation(findings)
     if node is not None:
         findings.ok("configuration", f"node {node.system_id!r} of cluster {node.cluster_name!r}")
+        check_imports(node, findings)
         check_certificates(node, findings)
         check_http(node, findings)
+        await check_persistence(node, findings)
     if not await check_store(client, findings):
         return
     try:
@@ -102,6 +111,40 @@ def check_installation(findings: Findings) -> None:
             f"a process may open {files} files",
             f"ulimit -n {FILES}, or LimitNOFILE= in systemd",
         )
+
+
+def check_imports(node: ClusterConfig, findings: Findings) -> None:
+    """Whether the modules of actor types are found; they are not run."""
+    for name in node.imports:
+        try:
+            found = importlib.util.find_spec(name) is not None
+        except (ImportError, ValueError):  # of its package
+            found = False
+        if not found:
+            findings.bad(
+                "imports",
+                f"module {name!r} is not found from {os.getcwd()}",
+                "correct its name, start in its folder, or add that folder to PYTHONPATH",
+            )
+
+
+async def check_persistence(node: ClusterConfig, findings: Findings) -> None:
+    """Whether durable actors of that node could keep their state."""
+    if node.persistence is None:
+        return
+    try:
+        async with asyncio.timeout(PATIENCE), open_persistence(node.persistence) as kept:
+            await kept.ids(limit=1)
+    except CajunError as error:
+        findings.bad("persistence", str(error), "start it, or correct the setting persistence")
+    except TimeoutError:
+        findings.bad(
+            "persistence",
+            f"{redact(node.persistence)} gave no answer within {PATIENCE:g} s",
+            "start it, or correct the setting persistence",
+        )
+    else:
+        findings.ok("persistence", f"{redact(node.persistence)} answers")
 
 
 def check_certificates(node: ClusterConfig, findings: Findings) -> None:
@@ -186,10 +229,9 @@ def check_server(version: str | None, findings: Findings) -> None:
 
 async def timed(call: Callable[[], Awaitable[Any]]) -> float:
     """Seconds that a call takes."""
-    clock = asyncio.get_running_loop().time
-    began = clock()
+    began = time.perf_counter()
     await call()
-    return clock() - began
+    return time.perf_counter() - began
 
 
 # ---- the cluster ---------------------------------------------------------------------------------------------------
@@ -219,7 +261,8 @@ async def check_cluster(
     names = [row["node"] for row in rows]
     reports = await ask.manager.inspect_nodes("report", nodes=names, timeout=3.0)
     for name in names:
-        check_node(name, reports[name], findings)
+        life = system.liveness(name)
+        check_node(name, reports[name], findings, is_stuck=life is not None and life.state is PeerState.STUCK)
     await check_clocks(ask, names, findings)
 
 
@@ -251,8 +294,22 @@ def check_versions(rows: list[dict[str, Any]], mine: str, findings: Findings) ->
     )
 
 
-def check_node(name: str, report: Any, findings: Findings) -> None:
+def check_node(name: str, report: Any, findings: Findings, *, is_stuck: bool = False) -> None:
     """What one node says of itself."""
+    if isinstance(report, RemoteActorError):
+        findings.bad(
+            f"node {name}",
+            f"it cannot say how it is: {report.type_name}: {report.text}",
+            "its log says more; nodes of one version understand each other",
+        )
+        return
+    if isinstance(report, CajunError) and is_stuck:
+        findings.bad(
+            f"node {name}",
+            "its process lives, and its event loop stands: a handler does not return",
+            "py-spy dump --pid shows which; where it answers again, cajun-fast top does",
+        )
+        return
     if isinstance(report, CajunError):
         findings.bad(f"node {name}", str(report), "is its process stuck, or its port closed by a firewall?")
         return

@@ -6,6 +6,7 @@ there are only hints; 1: something is bad.
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import typer
@@ -24,8 +25,10 @@ def doctor(door: Door, as_json: Json = False) -> None:
     """
     from cajun_fast.management.diagnosis import Findings, diagnose
     from cajun_fast.management.logs import hush
+    from cajun_fast.management.node import put_on_path
 
     hush()
+    put_on_path(os.getcwd())
     findings = Findings()
     try:
         client = door.load()

@@ -114,7 +114,10 @@ async def dead_letters(
 def _show_letters(answer: dict[str, Any]) -> None:
     from cajun_fast.management.commands.showing import console, seconds, table
 
-    shown = table(">ago", "node", "target", "reason", "from", "message", "id, for explain")
+    named = any(letter.get("message_id") for letter in answer["letters"])
+    shown = table(
+        ">ago", "node", "target", "reason", "from", "message", *(["id, for explain"] if named else [])
+    )
     for letter in answer["letters"]:
         shown.add_row(
             seconds(letter["age"]),
@@ -123,7 +126,7 @@ def _show_letters(answer: dict[str, Any]) -> None:
             letter["reason"],
             letter["sender"] or "–",
             letter["message"],
-            letter.get("message_id") or "–",
+            *([letter.get("message_id") or "–"] if named else []),
         )
     if answer["letters"]:
         console.print(shown)
