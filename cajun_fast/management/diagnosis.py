@@ -1,7 +1,7 @@
 """What ``doctor`` looks at: this installation, a node's settings, the store, and the cluster as its nodes tell it.
 
-Laws: read-only, but that a file of SQLite which is not there yet is made, as a node would; every finding that is not well
-has a remedy; each check is bounded in time.
+Laws: read-only, but that a file of SQLite which is not there yet is made, as a node would; every finding that is not
+well has a remedy; each check is bounded in time.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from cajun_fast.cluster.system import ClusterActorSystem
 from cajun_fast.config import ClusterConfig
 from cajun_fast.errors import CajunError, RemoteActorError
 from cajun_fast.management.operations import Operations
-from cajun_fast.messaging.liveness import PeerState
 from cajun_fast.metadata.urls import redact
 from cajun_fast.persistence.registry import open_persistence
 from cajun_fast.ports import Ports
@@ -260,9 +259,12 @@ async def check_cluster(
     check_versions(rows, system.version, findings)
     names = [row["node"] for row in rows]
     reports = await ask.manager.inspect_nodes("report", nodes=names, timeout=3.0)
+    told = [link for each in reports.values() if isinstance(each, dict) for link in each["links"]]
+    stuck = {
+        link["peer"] for link in told if link["state"] == "stuck"
+    }  # this command has come too late to see it
     for name in names:
-        life = system.liveness(name)
-        check_node(name, reports[name], findings, is_stuck=life is not None and life.state is PeerState.STUCK)
+        check_node(name, reports[name], findings, is_stuck=name in stuck)
     await check_clocks(ask, names, findings)
 
 
