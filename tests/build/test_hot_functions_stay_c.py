@@ -27,6 +27,36 @@ HOT_FUNCTIONS = [
     ("cajun_fast._core.frame", "get_record", 0),
     ("cajun_fast._core.locations", "LocationCache.get", 2),
     ("cajun_fast._core.window", "SendWindow.open_record", 0),
+    # The way of one tell, from here to its handler there.
+    ("cajun_fast._core.lane", "Pid.tell", 20),
+    ("cajun_fast._core.lane", "Lane.submit", 1),
+    ("cajun_fast._core.lane", "Lane.attempt", 21),
+    ("cajun_fast._core.outbound", "Outbound.post", 15),
+    ("cajun_fast._core.outbound", "Outbound.post_encoded", 15),
+    ("cajun_fast._core.outbound", "Outbound.append", 16),
+    ("cajun_fast._core.outbound", "Outbound.signal", 0),
+    ("cajun_fast._core.codec", "Codec.write", 0),
+    ("cajun_fast._core.codec", "Codec.write_dict", 10),
+    ("cajun_fast._core.inbound", "Inbound.on_record", 13),
+    ("cajun_fast._core.inbound", "Inbound.on_message", 26),
+    ("cajun_fast._core.inbound", "Inbound.deliver", 6),
+    ("cajun_fast._core.codec", "Codec.read", 3),
+    ("cajun_fast._core.codec", "Codec.read_map", 2),
+    ("cajun_fast._core.cell", "Cell.deliver", 10),
+    ("cajun_fast._core.cell", "Cell.run", 1),
+    ("cajun_fast._core.cell", "Cell.settle", 1),
+    ("cajun_fast._core.cell", "Cell.rest", 0),
+]
+
+# Inline functions of a .pxd: counted in the C of a module that uses them.
+HOT_INLINE = [
+    ("cajun_fast._core.scalars", "put_text", "cajun_fast._core.codec", 0),
+    ("cajun_fast._core.scalars", "put_int", "cajun_fast._core.codec", 0),
+    ("cajun_fast._core.scalars", "put_float", "cajun_fast._core.codec", 0),
+    ("cajun_fast._core.scalars", "put_size", "cajun_fast._core.codec", 0),
+    ("cajun_fast._core.scalars", "write_scalar", "cajun_fast._core.codec", 3),
+    ("cajun_fast._core.scalars", "need", "cajun_fast._core.codec", 0),
+    ("cajun_fast._core.scalars", "TextCache.text", "cajun_fast._core.codec", 0),
 ]
 
 pytestmark = pytest.mark.skipif(not GENERATED.is_dir(), reason="only in a checkout that make build compiled")
@@ -38,9 +68,9 @@ class Lines(NamedTuple):
 
 
 @functools.cache
-def functions(module: str) -> dict[str, Lines]:
-    """Where each function of a .pyx lies, decorators left out: {"Class.method": Lines(12, 20)}."""
-    text = (SOURCES / module.replace(".", "/")).with_suffix(".pyx").read_text(encoding="utf-8")
+def functions(module: str, suffix: str = ".pyx") -> dict[str, Lines]:
+    """Where each function of a file lies, decorators left out: {"Class.method": Lines(12, 20)}."""
+    text = (SOURCES / module.replace(".", "/")).with_suffix(suffix).read_text(encoding="utf-8")
     return parse_functions(text)
 
 
@@ -112,6 +142,14 @@ def calls_between(c_text: str, file: str, lines: Lines) -> list[str]:
 def test_it_calls_python_no_more_often_than_the_table_says(module: str, function: str, baseline: int) -> None:
     assert function in functions(module), f"{module} has no {function}; it has {sorted(functions(module))}"
     found = calls(module, function)
+    assert len(found) <= baseline, f"{function}: {len(found)} calls into Python, {baseline} allowed: {found}"
+
+
+@pytest.mark.parametrize(("module", "function", "user", "baseline"), HOT_INLINE)
+def test_an_inline_one_does_not_either(module: str, function: str, user: str, baseline: int) -> None:
+    c_file = (GENERATED / user.replace(".", "/")).with_suffix(".c")
+    file = module.replace(".", "/") + ".pxd"
+    found = calls_between(c_file.read_text(encoding="utf-8"), file, functions(module, ".pxd")[function])
     assert len(found) <= baseline, f"{function}: {len(found)} calls into Python, {baseline} allowed: {found}"
 
 

@@ -208,7 +208,7 @@ cdef class Link(Settling):
 
     cdef int begin_chunk(self, uint64_t sequence, const unsigned char *body, Py_ssize_t size, Py_ssize_t here) except -1:
         """A chunk of a large message; its bytes are taken in as they come."""
-        if sequence == 0 or sequence > 0xFFFFFFFF:
+        if sequence == 0 or sequence > <uint64_t>0xFFFFFFFF:
             raise ProtocolError(f"a chunk of transfer {sequence}: numbers of 32 bits are possible, from 1")
         return self.inbound.transfers.begin_chunk(<uint32_t>sequence, body, size, min(size, here))
 

@@ -519,4 +519,4 @@ cdef class Outbound(Carrier):
 cdef uint32_t milliseconds_left(int64_t deadline, int64_t now) noexcept:
     """At least 0: what goes again after its deadline is refused as expired, not handled."""
     cdef int64_t left = (deadline - now + 999_999) // 1_000_000
-    return <uint32_t>(0 if left < 0 else 0xFFFFFFFF if left > 0xFFFFFFFF else left)
+    return <uint32_t>(0 if left < 0 else 0xFFFFFFFF if left > <int64_t>0xFFFFFFFF else left)

@@ -129,7 +129,7 @@ cdef inline int put_int(OutBuf out, int64_t number) except -1:
             at[0] = 0xCD
             store_be16(at + 1, <uint16_t>number)
             out.used += 3
-        elif number <= 0xFFFFFFFF:
+        elif number <= <int64_t>0xFFFFFFFF:
             at[0] = 0xCE
             store_be32(at + 1, <uint32_t>number)
             out.used += 5
@@ -174,7 +174,7 @@ cdef inline int put_size(OutBuf out, Py_ssize_t size, uint8_t small, uint8_t wid
         at[0] = wide
         store_be16(at + 1, <uint16_t>size)
         out.used += 3
-    elif size <= 0xFFFFFFFF:
+    elif size <= <Py_ssize_t>0xFFFFFFFF:
         at[0] = wide + 1
         store_be32(at + 1, <uint32_t>size)
         out.used += 5
@@ -186,7 +186,7 @@ cdef inline int put_size(OutBuf out, Py_ssize_t size, uint8_t small, uint8_t wid
 cdef inline int write_scalar(OutBuf out, PyObject *value) except -1:
     cdef long long number
     if is_str(value):
-        if is_ascii(value) and ascii_size(value) <= 0xFFFFFFFF:
+        if is_ascii(value) and ascii_size(value) <= <Py_ssize_t>0xFFFFFFFF:
             put_text(out, ascii_data(value), ascii_size(value))
         else:
             write_text(out, <object>value)

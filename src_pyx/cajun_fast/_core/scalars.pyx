@@ -31,7 +31,7 @@ cdef int write_text(OutBuf out, object value) except -1:
         text = PyUnicode_AsUTF8AndSize(value, &size)
     except UnicodeEncodeError as error:
         raise SerializationError(f"text that has no utf-8 form: {error}") from error
-    if size > 0xFFFFFFFF:
+    if size > <Py_ssize_t>0xFFFFFFFF:
         raise SerializationError(f"a text of {size} bytes is over msgpack's limit of 4 GiB")
     return put_text(out, <const unsigned char *>text, size)
 
@@ -62,7 +62,7 @@ cdef int write_bin(OutBuf out, bytes data) except -1:
         at[0] = 0xC5
         store_be16(at + 1, <uint16_t>size)
         at += 3
-    elif size <= 0xFFFFFFFF:
+    elif size <= <Py_ssize_t>0xFFFFFFFF:
         at[0] = 0xC6
         store_be32(at + 1, <uint32_t>size)
         at += 5
