@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cajun_fast.errors import (
@@ -20,7 +21,7 @@ from cajun_fast.errors import (
 )
 from cajun_fast.metadata.base import BaseStore
 from cajun_fast.metadata.checks import MAX_OPERATIONS, check_key, check_page, check_transaction, check_value
-from cajun_fast.metadata.etcd_coding import entry_of, range_of
+from cajun_fast.metadata.etcd_coding import ends_behind, entry_of, range_of
 from cajun_fast.metadata.etcd_lease import KeepAlive
 from cajun_fast.metadata.etcd_url import Endpoints, endpoints_of
 from cajun_fast.metadata.etcd_watch import EtcdWatch
@@ -34,6 +35,15 @@ from cajun_fast.metadata.watching import Difference, Opening
 PAGE = 1000
 #: etcd's way to say "behind this key".
 AFTER = b"\0"
+
+
+@dataclass(slots=True)
+class Part:
+    """Some of the keys below a prefix, as of a revision; ``more``: there are others behind them."""
+
+    kvs: list[Any]
+    more: bool
+    revision: int
 
 
 class EtcdMetadataStore(BaseStore):
@@ -142,20 +152,46 @@ class EtcdMetadataStore(BaseStore):
     ) -> Page:
         check_page(limit)
         wire, _ = await self._ready()
-        reply = await self._range(wire, prefix, limit, after, revision or 0)
-        entries = tuple(map(entry_of, reply.kvs))
-        shown = revision or reply.header.revision
-        return Page(entries, shown, entries[-1].key if reply.more else None)
+        part = await self._part(wire, prefix, limit, after, revision or 0)
+        entries = tuple(map(entry_of, part.kvs))
+        return Page(entries, part.revision, entries[-1].key if part.more else None)
+
+    async def _part(
+        self,
+        wire: Wire,
+        prefix: str,
+        limit: int,
+        after: str | None,
+        revision: int,
+        *,
+        keys_only: bool = False,
+    ) -> Part:
+        """Up to ``limit`` keys behind ``after``. etcd counts all that is left of a range for each page of it, so pages
+        of a long listing ask for what is near first, and for the rest only where that is not enough.
+        """
+        start, end = range_of(prefix)
+        ends = [end]
+        if after is not None:
+            last = check_key(after)
+            start, ends = max(start, last + AFTER), [*ends_behind(last, prefix.encode()), end]
+        part = Part([], False, revision)
+        for end in ends:
+            room = limit - len(part.kvs)
+            reply = await self._range(wire, start, end, max(1, room), part.revision, keys_only)
+            part.revision = part.revision or reply.header.revision
+            part.kvs += reply.kvs if room else ()
+            part.more = reply.more or bool(reply.kvs and not room)
+            if part.more:
+                break
+            start = end
+        return part
 
     async def _range(
-        self, wire: Wire, prefix: str, limit: int, after: str | None, revision: int, **more: Any
+        self, wire: Wire, start: bytes, end: bytes, limit: int, revision: int, keys_only: bool
     ) -> Any:
-        start, end = range_of(prefix)
-        if after is not None:
-            start = max(start, check_key(after) + AFTER)
         while True:
             request = wire.types.RangeRequest(
-                key=start, range_end=end, limit=limit, revision=revision, **more
+                key=start, range_end=end, limit=limit, revision=revision, keys_only=keys_only
             )
             try:
                 return await self._call(wire, RANGE, request)
@@ -260,12 +296,12 @@ class EtcdMetadataStore(BaseStore):
         keys: set[str] = set()
         after: str | None = None
         while True:
-            reply = await self._range(wire, prefix, PAGE * 10, after, revision, keys_only=True)
-            revision = revision or reply.header.revision
-            keys.update(kv.key.decode() for kv in reply.kvs)
-            if not reply.more:
+            part = await self._part(wire, prefix, PAGE * 10, after, revision, keys_only=True)
+            revision = part.revision
+            keys.update(kv.key.decode() for kv in part.kvs)
+            if not part.more:
                 return keys, revision
-            after = reply.kvs[-1].key.decode()
+            after = part.kvs[-1].key.decode()
 
     async def difference(self, prefix: str, cursor: int) -> Difference:
         wire = self._parts()[0]
@@ -273,10 +309,10 @@ class EtcdMetadataStore(BaseStore):
         written: list[Entry] = []
         after, revision = None, 0
         while True:
-            reply = await self._range(wire, prefix, PAGE, after, revision)
-            revision = revision or reply.header.revision
-            keys.update(kv.key.decode() for kv in reply.kvs)
-            written += [entry_of(kv) for kv in reply.kvs if kv.mod_revision > cursor]
-            if not reply.more:
+            part = await self._part(wire, prefix, PAGE, after, revision)
+            revision = part.revision
+            keys.update(kv.key.decode() for kv in part.kvs)
+            written += [entry_of(kv) for kv in part.kvs if kv.mod_revision > cursor]
+            if not part.more:
                 return Difference(keys, written, revision)
-            after = reply.kvs[-1].key.decode()
+            after = part.kvs[-1].key.decode()

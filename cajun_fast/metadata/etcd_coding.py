@@ -15,6 +15,8 @@ from cajun_fast.metadata.store import Entry
 #: Ends each stored value, behind 8 bytes that are the write's own: a reading tells whose write it sees.
 MAGIC = b"\xc4\x1f\x9bS"
 STAMP_BYTES = 8
+#: Letters that a key and its neighbours may differ in: a page of numbered keys lies within the first, or the second.
+NEAR = (3, 6)
 
 
 def stamped(value: bytes, stamp: bytes) -> bytes:
@@ -34,6 +36,14 @@ def range_of(prefix: str) -> tuple[bytes, bytes]:
     """etcd's way to say a prefix: the key, and the end of the range."""
     start = prefix.encode()
     return (start or b"\0"), (prefix_end(start) or b"\0")
+
+
+def ends_behind(key: bytes, prefix: bytes) -> list[bytes]:
+    """Ends of growing ranges behind a key that stay within the prefix: its neighbours by their first letters."""
+    if not key.startswith(prefix):
+        return []
+    stems = [key[:-cut] for cut in NEAR if len(key) - cut > len(prefix)]
+    return [end for stem in stems if (end := prefix_end(stem))]
 
 
 def entry_of(kv: Any) -> Entry:

@@ -304,3 +304,31 @@ async def test_it_runs_on_the_standard_loop(etcd_server: EtcdCluster) -> None:
 async def test_the_servers_version_is_known(etcd_server: EtcdCluster) -> None:
     async with opened(etcd_server.url) as store:
         assert f"etcd Version: {await store.server_version()}" == version(etcd_server.binary)
+
+
+@pytest.mark.etcd
+@pytest.mark.parametrize("limit", [1, 10, 99, 100, 1000, 1001])
+@pytest.mark.parametrize("prefix", ["n/", "n/00", "n/0010", ""])
+async def test_pages_of_a_long_listing_ask_for_what_is_near_and_leave_nothing_out(
+    etcd_server: EtcdCluster, limit: int, prefix: str
+) -> None:
+    """Numbers whose pages end where their neighbourhood ends, a gap, names of other lengths, and one at each border."""
+    names = [
+        f"n/{number:06}"
+        for number in (*range(990, 1110), *range(250_000, 250_205), *range(999_999, 1_000_003))
+    ]
+    names += ["n/a", "n/001000/child", "n/\U0001f600", "m", "n", "o", "o/000001"]
+    async with opened(etcd_server.url) as store:
+        await store.put_all(dict.fromkeys(names, b"x"))
+        expected = sorted(name for name in names if name.startswith(prefix))
+        found: list[str] = []
+        page = await store.list(prefix, limit=limit)
+        while True:
+            found += [entry.key for entry in page.entries if entry.key in names]
+            assert len(page.entries) <= limit
+            if page.after is None:
+                break
+            assert len(page.entries) == limit
+            page = await store.list(prefix, limit=limit, after=page.after, revision=page.revision)
+        assert found == expected
+        assert (await store.list("n/25", limit=5, after="n/001000")).entries[0].key == "n/250000"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from cajun_fast.cluster.records import Owner
 from cajun_fast.cluster.shards import watches as module
 from cajun_fast.cluster.shards.records import ShardRecord
 from cajun_fast.cluster.shards.watches import STANDS, UNKNOWN, ShardWatches
+from cajun_fast.testing.etcd import etcd_binary, throwaway_etcd
 from tests.actors.test_deaths import STOP, Watcher, told
 from tests.cluster.conftest import Cluster, eventually
 
@@ -52,10 +54,17 @@ class Child(cf.Actor):
     def receive(self, message: Any, context: Any) -> None: ...
 
 
-@pytest.fixture
-def store_url(tmp_path: Any) -> str:
-    """One kind of store is enough here."""
-    return f"memory://{tmp_path.name}"
+@pytest.fixture(params=["memory", "sqlite", pytest.param("etcd", marks=pytest.mark.etcd)])
+async def store_url(request: pytest.FixtureRequest, tmp_path: Any) -> AsyncIterator[str]:
+    if request.param != "etcd":
+        yield f"memory://{tmp_path.name}" if request.param == "memory" else f"sqlite:///{tmp_path}/cluster.db"
+        return
+    try:
+        etcd_binary()
+    except cf.ConfigError as error:
+        pytest.skip(str(error))
+    async with throwaway_etcd() as url:
+        yield url
 
 
 @pytest.fixture
