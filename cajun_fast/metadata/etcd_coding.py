@@ -15,8 +15,9 @@ from cajun_fast.metadata.store import Entry
 #: Ends each stored value, behind 8 bytes that are the write's own: a reading tells whose write it sees.
 MAGIC = b"\xc4\x1f\x9bS"
 STAMP_BYTES = 8
-#: Letters that a key and its neighbours may differ in: a page of numbered keys lies within the first, or the second.
-NEAR = (3, 6)
+#: A key's neighbours differ from it in so many letters at its end (numbers), or share so many behind the prefix (ids
+#: by chance): each a little wider than the one before.
+LAST, FIRST = (4, 5, 6), (3, 2, 1)
 
 
 def stamped(value: bytes, stamp: bytes) -> bytes:
@@ -42,7 +43,9 @@ def ends_behind(key: bytes, prefix: bytes) -> list[bytes]:
     """Ends of growing ranges behind a key that stay within the prefix: its neighbours by their first letters."""
     if not key.startswith(prefix):
         return []
-    stems = [key[:-cut] for cut in NEAR if len(key) - cut > len(prefix)]
+    letters = len(key) - len(prefix)
+    lengths = {letters - cut for cut in LAST} | {kept for kept in FIRST if kept < letters}
+    stems = [key[: len(prefix) + length] for length in sorted(lengths, reverse=True) if length > 0]
     return [end for stem in stems if (end := prefix_end(stem))]
 
 
