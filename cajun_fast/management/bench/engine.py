@@ -3,6 +3,7 @@
     options   guarantee   the node's default one          links    sending nodes in the one sending process
               transport   "unix" or "tcp"                 actors   targets; told in turns when there are many
               handler     "sync" or "async"               name     of the sending nodes, before their number
+              off         settings of observability that are turned off
 
 Laws: the public API only; nothing is set but what an option says.
 """
@@ -45,9 +46,8 @@ async def join(name: str, options: Options) -> ClusterActorSystem:
         .with_messaging_port(0)
         .with_delivery_guarantee(options.get("guarantee", "EXACTLY_ONCE"))
     )
-    if not options.get("observed", True):
-        for name, off in (("sample_budget", 0), ("flight_recorder", 0), ("explain_timeouts", False)):
-            builder.with_setting(f"observability.{name}", off)
+    for name in options.get("off", ()):
+        builder.with_setting(f"observability.{name}", False if name == "explain_timeouts" else 0)
     if options.get("secure"):
         secure(builder, name, Path(f"{options['store']}.certs"))
     config = builder.build()

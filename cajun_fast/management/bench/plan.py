@@ -202,13 +202,25 @@ def growing() -> Iterator[Case]:
 
 def observed() -> Iterator[Case]:
     """What it costs that a node measures itself: everything on, as it is by default, against everything off."""
-    sides = (engine("measured"), engine("not measured", observed=False))
+    off = ["sample_budget", "flight_recorder", "explain_timeouts"]
+    sides = (engine("measured"), engine("not measured", off=off))
     figures = (
         Goal("not measured", "rate", at_least=0.98),
         Goal("not measured", "send_us", at_most=1.02),
         Goal("not measured", "receive_us", at_most=1.02),
     )
     yield Case("observability", "tell, measured against not measured", TELL, sides, figures)
+    yield Case(
+        "observability",
+        "tell, with the flight recorder against without",
+        TELL,
+        (engine("recorded"), engine("not recorded", off=["flight_recorder"])),
+        (
+            Goal("not recorded", "rate", at_least=0.97),
+            Goal("not recorded", "send_us", at_most=1.03),
+            Goal("not recorded", "receive_us", at_most=1.03),
+        ),
+    )
     # In one place: where the scheduler puts two processes is worth a fifth of an ask.
     yield Case(
         "observability",
