@@ -229,12 +229,12 @@ class Node:
     def _new_home(self, actor_id: str) -> str | None:
         if is_sharded(actor_id):
             return self.sharding.new_home(actor_id)
-        if actor_id.partition("/")[0] in self.hosting.arriving:
-            return self.owner.node  # it comes, by itself or with its parent
-        home = self.tombstones.find(actor_id)
-        return (
-            self.owner.node if home is None and self.membership.fenced else home
-        )  # whose it is is known soon
+        root = actor_id.partition("/")[0]
+        if self.membership.fenced or root in self.hosting.arriving:
+            return self.owner.node  # whose it is is known soon; it comes, by itself or with its parent
+        if root in self.hosting.owned:
+            return None  # it has come back since, whatever its stone says
+        return self.tombstones.find(actor_id)
 
     async def close_links(self) -> None:
         """If there are any."""

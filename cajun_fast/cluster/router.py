@@ -16,6 +16,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 from cajun_fast._core.lane import Exchange, Lane
 from cajun_fast._core.locations import Location
@@ -46,6 +47,8 @@ LONGEST_PAUSE = 0.25
 CHILD_PATIENCE = 0.5
 #: Before an actor of this node that takes nothing is tried again.
 LOCAL_PAUSE = 0.02
+#: Owners that are waited for one after the other, each for as long as a lost one.
+MOST_OWNERS = 6
 
 
 class Links(Protocol):
@@ -95,6 +98,8 @@ class ClusterRouter:
         self._kept: list[Lane] | None = None
         self._tasks = Tasks("router")
         self._to_shard: Callable[[Lane], None] | None = None
+        #: Of lanes that were refused: under which revision of the record, and how often they had been before.
+        self._refused: WeakKeyDictionary[Lane, tuple[int, int]] = WeakKeyDictionary()
 
     def start(self, exchange: Exchange, links: Links, owner: Owner) -> None:
         """Begin to answer, or go on by other links; a lane that asked before the first start was failed with
@@ -273,9 +278,10 @@ class ClusterRouter:
             return False
         if self._was_refused_by(lane, standing):
             comes = lane.moving or hint == owner.node  # it says so itself
-            if standing.actor_id != lane.target and not comes and pauses_before(refused) >= CHILD_PATIENCE:
+            waited = self._refused_for(lane, standing)
+            if standing.actor_id != lane.target and not comes and waited >= CHILD_PATIENCE:
                 raise not_found(lane.target)  # its parent lives there, and it does not
-            await self._pause_for_start(lane, pauses_before(refused), owner, comes, pause(refused))
+            await self._pause_for_start(lane, waited, owner, comes, pause(refused))
         self._rebind(lane, owner.node, standing.is_durable(lane.target))
         return True
 
@@ -317,6 +323,17 @@ class ClusterRouter:
             return False
         location = lane.location
         return location is None or location.epoch >= standing.revision
+
+    def _refused_for(self, lane: Lane, standing: Standing) -> float:
+        """Seconds of pauses since it was first refused under this record: one that changes begins anew, since whoever
+        owns it now has not refused for long. All in all no longer than ``MOST_OWNERS`` owners are waited for.
+        """
+        revision, first = self._refused.get(lane, (0, 0))
+        if revision != standing.revision or lane.refusals < first:
+            first = lane.refusals
+            self._refused[lane] = standing.revision, first
+        total = pauses_before(lane.refusals)
+        return total if total >= MOST_OWNERS * self._patience.rehost_timeout else total - pauses_before(first)
 
     def _rebind(self, lane: Lane, node: str, durable: bool) -> None:
         if lane.inbox is None:

@@ -196,6 +196,8 @@ class Peer:
                 f"incarnation {hello.incarnation} of node {self.node!r} is over, {known} is known: "
                 "the process must stop or join anew",
             )
+        if hello.incarnation == self.link.incarnation and self._is_older(hello.stream):
+            raise Refused(Refusal.SIMULTANEOUS, "it was said before the link was renewed: dial again")
         if not dialled and self._mine_stands(hello):
             raise Refused(Refusal.SIMULTANEOUS, f"node {self.system.node_id!r} is dialling already")
         if self.link.incarnation is not None and hello.incarnation > self.link.incarnation:
@@ -203,6 +205,12 @@ class Peer:
         elif self._peer_stream not in (0, hello.stream):
             self.renew("it lost what it knew of this node")
         self.link.incarnation = hello.incarnation
+
+    def _is_older(self, stream: int) -> bool:
+        """Whether a HELLO was said before the one that stands, and comes late: it must not end a younger link. Streams
+        of one messaging system rise from a base by chance, so those of another life compare with none.
+        """
+        return stream >> 16 == self._peer_stream >> 16 and stream < self._peer_stream
 
     def _mine_stands(self, hello: Hello) -> bool:
         if self.connection is not None:  # it may have seen ours die before we did
@@ -264,6 +272,8 @@ class Peer:
     def renew(self, reason: str) -> None:
         """End the link and begin another: what stood in the old one is settled."""
         old, self.link = self.link, self.system.make_link(self.node, None)
+        if old.incarnation is not None:
+            self.log.info("the link to node %s begins anew: %s", self.node, reason)
         self.leaves = False
         self.established = self._peer_stream = 0
         self._forget_beats()

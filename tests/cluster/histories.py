@@ -175,18 +175,29 @@ class Verdict:
             last[sender] = row
 
     def _not_repeated(self, message: Message) -> None:
-        """Only what goes at least once is, and only where its owner or its sender lost its place meanwhile."""
+        """Only what goes at least once is, and only where its owner or its sender lost its place, or their link what it
+        knew, meanwhile.
+        """
         sent, rows = self._history.sent[message], self._by_message[message]
         if sent.kind != "least":
             assert len(rows) <= 1, f"{message} ({sent.kind}) was handled twice: {rows}"
         for before, now in pairwise(rows):
             lost = self._sender_was_lost(message[1], before.at, now.at)
             lost = lost or self._crashed(message[0], before.epoch, now.epoch)
+            lost = lost or self._link_was_lost(message[1], before.at, now.at)
             assert lost, f"{message} was handled twice, and nobody was lost: {rows}"
 
     def _sender_was_lost(self, sender: str, since: int, until: int) -> bool:
         """Whether its node lost its seat: others may have forgotten it a while before it came back in its next life."""
         return any(since <= at <= until + BACK * 1e9 for at in self._history.lives[sender].values())
+
+    def _link_was_lost(self, sender: str, since: int, until: int) -> bool:
+        """Whether a link of its node had lost what it knew: what goes exactly once is told as unknown then."""
+        return any(
+            told.outcome == "OutcomeUnknownError" and since <= told.at <= until + 1e9
+            for message, told in self._history.told.items()
+            if message[1] == sender
+        )
 
     def _crashed(self, actor: str, before: int, now: int) -> bool:
         """Whether between two epochs an owner was lost, rather than the actor moved in order."""

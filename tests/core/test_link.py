@@ -26,7 +26,7 @@ from cajun_fast.errors import (
     RemoteActorError,
     WrongThreadError,
 )
-from tests.core.link_world import FULL, LARGE, MOVING, World
+from tests.core.link_world import FULL, LARGE, MOVING, TAKEN, World
 
 ACTORS = [f"x{i}" for i in range(5)]
 SMALL = {"window": 20_000, "max_message": 200_000, "max_bulk": 400_000, "bulk_window": 40_000, "max_names": 4}
@@ -616,6 +616,28 @@ def test_answers_whose_asker_is_gone_are_counted(world):
     fault(replies, tag, RemoteActorError("x0", "ValueError", "late"))
     assert home.exchange.answers_lost == 4
     assert home.letters.all == [], "nobody sent these as messages"
+
+
+def test_refusals_of_long_ago_do_not_count_when_the_way_ends(world):
+    """Whoever looks for a way gives up after so many in a row; one that worked meanwhile was the end of the row."""
+    world.connect("b")
+    lane = world.a.exchange.lane("x0")
+    world.actors["x0"].mode = MOVING
+    world.send("x0")
+    for _ in range(20):
+        while world.route():
+            pass
+        world.pipes["b"].move(0), world.pipes["b"].move(1)
+    assert lane.refusals >= 10
+    world.actors["x0"].mode = TAKEN
+    world.drain()
+    taken = len(world.logs["x0"])
+    assert taken
+    world.send("x0")
+    world.restart("b")
+    assert lane.refusals == 0
+    world.drain()
+    assert len(world.logs["x0"]) == taken + 1
 
 
 def test_a_lane_that_the_router_binds_while_it_waits_for_its_verdicts_goes_on_afterwards():

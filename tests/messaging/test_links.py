@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from cajun_fast._core.frame import TYPES
+from cajun_fast._core.frame import HEADER_SIZE, TYPES
 from cajun_fast.errors import (
     ActorNotFoundError,
     BackpressureError,
@@ -19,6 +19,7 @@ from cajun_fast.errors import (
 )
 from cajun_fast.messaging import parting
 from cajun_fast.messaging.connection import Connection
+from cajun_fast.messaging.handshake import Hello
 from cajun_fast.messaging.network import SocketNetwork
 from cajun_fast.testing.proxy import Rules
 from tests.messaging.nodes import tell_all, until
@@ -463,3 +464,26 @@ async def test_a_handshake_that_outlives_the_removal_of_its_node_is_begun_again(
     await asyncio.wait_for(a.pid("x", b).send(3), 5)
     assert b.messaging.peer("a").connection is not None
     assert peer.connection is None
+
+
+@pytest.mark.parametrize(("older", "ends"), [(1, False), (1 << 40, True)])
+async def test_a_hello_that_was_said_long_ago_and_comes_late_ends_no_younger_link(make_node, older, ends):
+    """Held back by the network while its connection was given up. One of another life of the peer, whose streams have
+    another base, does end it: that peer has lost what it knew."""
+    a, b, _ = await pair(make_node)
+    b.knows(a)
+    log = await b.record("x")
+    assert await a.pid("x", b).ask("before") == 1
+    mine, theirs = b.link(a), a.link(b)
+    stream = theirs.stream - older if older == 1 else theirs.stream ^ older
+    late = Hello("a", a.incarnation, "c", "b", stream, 100)
+    reader, writer = await asyncio.open_connection("127.0.0.1", b.address.port)
+    try:
+        writer.write(late.encode())
+        head = await asyncio.wait_for(reader.readexactly(HEADER_SIZE), 10)
+        assert head[2] == TYPES["HELLO" if ends else "REFUSE"]
+    finally:
+        writer.close()
+    assert (b.link(a) is mine) is not ends
+    assert await a.pid("x", b).ask("after", timeout=10) == 2
+    assert log == ["before", "after"]

@@ -143,3 +143,14 @@ async def test_a_drain_waits_until_the_shards_have_left_too(cluster: Cluster) ->
     assert not [owner for _, owner in b._node.sharding.table.items() if owner.owner.node == "b"]
     for n in range(20):
         assert await a.sharded("sharded").pid(str(n)).ask("where", timeout=10) == "a"
+
+
+async def test_who_has_come_back_is_not_looked_for_where_it_had_gone(cluster: Cluster) -> None:
+    """A node that had handed it over and has it again, by an adoption or a registration, says nothing of its stone."""
+    a, b = await cluster.start("a", "b")
+    await a.register(Ledger, "x")
+    assert (await a.manager.migrate_actor("x", "b")).moved
+    assert a._node._new_home("x") == "b"
+    await b.stop_actor("x")
+    await a.register(Ledger, "x")
+    assert a._node._new_home("x") is None

@@ -616,7 +616,7 @@ cdef class Lane:
         self.begin_wait()
         self.waiting.extendleft(reversed(self.returned))
         self.returned = None
-        self.refusals += refused
+        self.refusals = self.refusals + 1 if refused else 0     # else those of long ago would count as a row
         self.resolving = False
         return 0
 

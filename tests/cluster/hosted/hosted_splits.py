@@ -15,6 +15,7 @@ beside them (the cable of an etcd is cut by the relay in front of it).
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -27,6 +28,7 @@ from cajun_fast.metadata.options import StoreOptions
 from cajun_fast.testing.faulty_store import FaultyStore
 
 T = TypeVar("T")
+log = logging.getLogger("splits")
 FOLDER = Path(os.environ["SPLITS_FOLDER"])
 LOG = os.open(FOLDER / "history", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 #: Seconds between two looks whether the store is cut off; between two rounds of a sender.
@@ -154,6 +156,7 @@ class Sending:
             told = "ok"
         except (cf.CajunError, TimeoutError) as error:
             told = "stopped" if STOPPED in str(error) else type(error).__name__
+            log.info("%s was told of %s to %s: %s", self.name, number, actor, error)
         write("told", actor, self.name, number, told, self.incarnation)
 
     def on_letter(self, letter: Any) -> None:
