@@ -170,13 +170,15 @@ class Operations:
         if (await self._info(node_id)).is_client:
             raise ConfigError(f"node {node_id!r} is a client and hosts no actors: choose another one")
 
-    async def migrate(self, actor_id: str, node_id: str) -> Any:
+    async def migrate(self, actor_id: str, node_id: str, *, without_state: bool = False) -> Any:
         """Move an actor. Raises what ``manager.migrate_actor`` raises."""
-        return plain(await self.manager.migrate_actor(actor_id, node_id))
+        return plain(await self.manager.migrate_actor(actor_id, node_id, without_state=without_state))
 
-    async def drain(self, node_id: str, tell: Callable[[Any], None] = lambda step: None) -> Any:
+    async def drain(
+        self, node_id: str, tell: Callable[[Any], None] = lambda step: None, *, without_state: bool = False
+    ) -> Any:
         """Move everything away from a node, and ``tell`` how far it is. Raises what ``manager.drain_node`` raises."""
-        drain = self.manager.drain_node(node_id)
+        drain = self.manager.drain_node(node_id, without_state=without_state)
         async for step in drain:
             tell(plain(step))
         return plain(drain.result)

@@ -60,6 +60,7 @@ class Peer:
         self._wanted_ns: int | None = None
         self._heard_ns: int | None = None  # as of the last connection
         self._stuck_ns: int | None = None
+        self._unreachable = ""  # why, as it was last logged
         self._refused = False
 
     # ---- the connection --------------------------------------------------------------------------------------
@@ -89,12 +90,13 @@ class Peer:
             try:
                 await self._dial_once()
                 self.breaker.record_success(ticket)
+                self._unreachable = ""
             except Refused as error:
                 self._note_refusal(error, ticket)
             except (OSError, HandshakeError) as error:
                 self._refused = isinstance(error, ConnectionRefusedError)
                 self._note_failure(ticket)
-                self.log.info("node %s cannot be reached: %s", self.node, error or type(error).__name__)
+                self._say_unreachable(str(error) or type(error).__name__)
             except BaseException:
                 self.breaker.record_abandoned(ticket, self.system.now())
                 raise
@@ -141,6 +143,14 @@ class Peer:
                 await self._wake.wait()
         except TimeoutError:
             pass
+
+    def _say_unreachable(self, why: str) -> None:
+        """Once for each reason: it is dialled again and again."""
+        self.log.log(
+            logging.DEBUG if why == self._unreachable else logging.INFO,
+            "node %s cannot be reached: %s", self.node, why,
+        )  # fmt: skip
+        self._unreachable = why
 
     async def _dial_once(self) -> None:
         """Try each address in turn; raises the last one's error."""

@@ -213,7 +213,8 @@ class Mover:
             del self._departing[actor_id]
             hosting.departing.pop(actor_id, None)
             departing._done.set_result(None)
-        log.info("actor %r, to node %r: %s %s", actor_id, result.target, result.outcome, result.reason)
+        why = f": {result.reason}" if result.reason else ""
+        log.info("actor %r, to node %r: %s%s", actor_id, result.target, result.outcome, why)
         if result.moved:
             self.tell(
                 "actor-moved",

@@ -7,6 +7,7 @@ seconds have passed, whichever is first, and the job goes on by itself.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
@@ -20,6 +21,9 @@ from cajun_fast.management.http.stream import STREAM_HEADERS, EventStream, job_l
 from cajun_fast.management.jobs import Work
 
 JobId = Annotated[str, Path(max_length=20)]
+WithoutState = Annotated[
+    bool, Query(description="also actors that cannot say their state: they begin anew, with their mailbox")
+]
 Wait = Annotated[float, Query(ge=0, le=60, description="seconds to wait for the end")]
 
 
@@ -45,16 +49,26 @@ def steering_routes(console: Console) -> APIRouter:
     @routes.post(
         "/actors/{actor:path}/migrate", response_model=Job, summary="Move an actor", responses=ACCEPTED
     )
-    async def migrate(response: Response, actor: ActorId, to: Migration, wait: Wait = 5.0) -> Any:
+    async def migrate(
+        response: Response,
+        actor: ActorId,
+        to: Migration,
+        wait: Wait = 5.0,
+        without_state: WithoutState = False,
+    ) -> Any:
         await ask.check_migration(actor, to.node)
-        return await begin(response, "migrate", actor, lambda tell: ask.migrate(actor, to.node), wait)
+        work = partial(ask.migrate, actor, to.node, without_state=without_state)
+        return await begin(response, "migrate", actor, lambda tell: work(), wait)
 
     @routes.post(
         "/nodes/{node}/drain", response_model=Job, summary="Move all actors away", responses=ACCEPTED
     )
-    async def drain(response: Response, node: NodeId, wait: Wait = 0.0) -> Any:
+    async def drain(
+        response: Response, node: NodeId, wait: Wait = 0.0, without_state: WithoutState = False
+    ) -> Any:
         await ask.check_node(node)
-        return await begin(response, "drain", node, lambda tell: ask.drain(node, tell), wait)
+        work = partial(ask.drain, node, without_state=without_state)
+        return await begin(response, "drain", node, work, wait)
 
     @routes.post("/nodes/{node}/cordon", response_model=Job, summary="Place no new actors there")
     async def cordon(response: Response, node: NodeId, wait: Wait = 5.0) -> Any:

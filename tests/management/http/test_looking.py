@@ -13,6 +13,16 @@ from tests.cluster.conftest import Cluster, eventually
 from tests.management.http.conftest import Client, Echo
 
 
+class Secretive(cf.Actor):
+    """Has a state and says nothing of it."""
+
+    def __init__(self) -> None:
+        self.secret = 42
+
+    def receive(self, message: Any, context: Any) -> Any:
+        return self.secret
+
+
 class Slow(cf.Actor):
     def __init__(self, gate: asyncio.Event) -> None:
         self.gate = gate
@@ -109,6 +119,23 @@ async def test_a_dead_letter_is_explained_by_its_id_from_any_node(cluster: Clust
     assert "(dead letter on node 'b': mailbox-full)" in fate["text"]
     assert is_problem(await client(a).get("/api/v1/actors", params={"node": "zz"}), 404, "zz")
     gate.set()
+
+
+async def test_what_cannot_say_its_state_moves_only_if_it_may_begin_anew(
+    cluster: Cluster, client: Client
+) -> None:
+    cluster.types.actor("secretive")(Secretive)
+    a, b = await cluster.start("a", "b")
+    await a.register(Secretive, "e")
+    http = client(a, writable=True)
+    path = "/api/v1/actors/e/migrate?wait=30"
+    stayed = (await http.post(path, json={"node": "b"})).json()["result"]
+    assert (stayed["outcome"], stayed["target"]) == ("stayed", "b")
+    assert stayed["reason"]
+    moved = (await http.post(f"{path}&without_state=true", json={"node": "b"})).json()["result"]
+    assert (moved["outcome"], moved["target"]) == ("moved", "b")
+    emptied = (await http.post("/api/v1/nodes/b/drain?wait=30&without_state=true")).json()["result"]
+    assert (emptied["complete"], emptied["moved"]) == (True, 1)
 
 
 async def test_the_overview_has_rates_of_what_was_sent_meanwhile(cluster: Cluster, client: Client) -> None:
