@@ -125,7 +125,7 @@ async def test_what_cannot_say_its_state_moves_only_if_it_may_begin_anew(
     cluster: Cluster, client: Client
 ) -> None:
     cluster.types.actor("secretive")(Secretive)
-    a, b = await cluster.start("a", "b")
+    a, _ = await cluster.start("a", "b")
     await a.register(Secretive, "e")
     http = client(a, writable=True)
     path = "/api/v1/actors/e/migrate?wait=30"
