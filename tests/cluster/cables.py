@@ -72,6 +72,7 @@ class Cables:
         self._relayed: set[Relayed] = set()
         self._beats: dict[Way, BeatRelay] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = False
 
     # ---- the doors
 
@@ -110,6 +111,7 @@ class Cables:
                 await self._listen(door)
 
     async def stop(self) -> None:
+        self._stopped = True
         for event in self._open.values():
             event.set()
         for door in self._doors:
@@ -122,6 +124,7 @@ class Cables:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for beat in self._beats.values():
             beat.close()
+        await asyncio.sleep(0)  # what was aborted ends in the next turn
 
     # ---- cuts
 
@@ -147,9 +150,13 @@ class Cables:
     # ---- connections
 
     def _came(self, door: Door, near: Ends) -> None:
+        if self._stopped:
+            near[1].transport.abort()
+            return
         task = asyncio.ensure_future(self._carry(door, near))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: near[1].transport.abort())  # also of one that never began
 
     async def _carry(self, door: Door, near: Ends) -> None:
         self.counts.connections += 1
@@ -173,9 +180,8 @@ class Cables:
         finally:
             if relayed is not None:
                 self._relayed.discard(relayed)
-            for writer in (near[1], far_writer):
-                if writer is not None:
-                    writer.transport.abort()
+            if far_writer is not None:
+                far_writer.transport.abort()
 
     async def _both(self, door: Door, ends: tuple[Ends, Ends], there: Way, back: Way) -> None:
         (near_reader, near_writer), (far_reader, far_writer) = ends
