@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -54,7 +55,11 @@ class Child(cf.Actor):
     def receive(self, message: Any, context: Any) -> None: ...
 
 
-@pytest.fixture(params=["memory", "sqlite", pytest.param("etcd", marks=pytest.mark.etcd)])
+#: One kind of store is enough here; by hand also CAJUN_WATCH_STORES=memory,sqlite,etcd.
+STORES = os.environ.get("CAJUN_WATCH_STORES", "memory").split(",")
+
+
+@pytest.fixture(params=STORES)
 async def store_url(request: pytest.FixtureRequest, tmp_path: Any) -> AsyncIterator[str]:
     if request.param != "etcd":
         yield f"memory://{tmp_path.name}" if request.param == "memory" else f"sqlite:///{tmp_path}/cluster.db"
