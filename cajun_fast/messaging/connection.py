@@ -235,6 +235,10 @@ class Connection(ConnectionCore, asyncio.BufferedProtocol):
 
     def on_broken(self, _: ConnectionCore, error: Exception) -> None:
         """What came cannot be taken in: this connection has ended, and nothing else."""
+        if isinstance(error, Refused):  # sent when the other side had our RESUME already, and we had its
+            self._turn_down(error, told=True)
+            log.debug("connection with %s was turned down after its handshake: %s", self.address, error)
+            return
         if not isinstance(error, ProtocolError):
             log.error("a fault while reading from %s ends the connection", self.address, exc_info=error)
         self.system.note_refusal(self, str(error) or type(error).__name__, Cause.PROTOCOL)

@@ -14,6 +14,7 @@ from cajun_fast.errors import (
     SerializationError,
 )
 from cajun_fast.messaging.faults import decode_error, encode_error
+from cajun_fast.messaging.handshake import Refused
 
 if TYPE_CHECKING:
     from cajun_fast._core.lane import Pid
@@ -58,6 +59,10 @@ class LinkPorts:
         self.restricted = rights is not None
         self._rights = rights
         self._on_forbidden = on_forbidden
+
+    def on_refuse(self, body: bytes) -> None:
+        """The peer turned the connection down after it had said RESUME. Raises Refused."""
+        raise Refused.decode(body)
 
     encode_error = staticmethod(encode_error)
 

@@ -7,9 +7,11 @@ import struct
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from cajun_fast.messaging.handshake import Feature
 from tests.messaging.nodes import until
-from tests.messaging.plain_client import ASK, FAULT, HELLO, REPLY, RESUME, PlainClient
+from tests.messaging.plain_client import ASK, FAULT, HELLO, REFUSE, REPLY, RESUME, PlainClient
 
 
 async def test_a_client_written_from_the_document_tells_asks_and_hears_verdicts(make_node: Any) -> None:
@@ -75,6 +77,28 @@ async def test_a_client_of_another_cluster_reads_why_it_is_refused(make_node: An
     code, reason = client.refusal
     assert code == 2
     assert "somebody-elses" in reason
+
+
+async def test_a_refusal_that_crosses_the_resume_ends_the_connection_and_is_no_breach(
+    make_node: Any, caplog: Any
+) -> None:
+    node = await make_node("b")
+    caplog.set_level("DEBUG", "cajun_fast.messaging")
+
+    def talk() -> None:
+        client = PlainClient("127.0.0.1", node.address.port, "plain", "c", "b")
+        try:
+            client.send(REFUSE, bytes([5]) + b"the link was renewed since HELLO")
+            with pytest.raises(ConnectionError):
+                while True:
+                    client.receive()
+        finally:
+            client.close()
+
+    await asyncio.to_thread(talk)
+    await until(lambda: "after its handshake: the link was renewed since HELLO" in caplog.text)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    assert not node.messaging.door.turned_down
 
 
 async def test_a_node_talks_to_one_of_the_version_before_and_both_may_have_more_where_both_can(

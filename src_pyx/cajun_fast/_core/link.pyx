@@ -4,8 +4,8 @@ from libc.string cimport memcpy
 
 from cajun_fast._core.bulk cimport least_of
 from cajun_fast._core.frame cimport (
-    ACK, BULK, BULK_CHUNK_MOST, BULK_HEADER, BYE, CONTROL_MOST, DATA, FRAME_FULL, FRAME_HEADER, IN_BULK, MAGIC, PING, RECORD_MOST, ROOM, START,
-    VERSION, WITH_DEADLINE, WITH_SENDER, WITH_TAG, Header, Record, get_header, get_record, options_size,
+    ACK, BULK, BULK_CHUNK_MOST, BULK_HEADER, BYE, CONTROL_MOST, DATA, FRAME_FULL, FRAME_HEADER, IN_BULK, MAGIC, PING, RECORD_MOST, REFUSE, ROOM,
+    START, VERSION, WITH_DEADLINE, WITH_SENDER, WITH_TAG, Header, Record, get_header, get_record, options_size,
 )
 from cajun_fast._core.outbound cimport milliseconds_left
 from cajun_fast._core.outbuf cimport Slab
@@ -225,6 +225,8 @@ cdef class Link(Settling):
             self.inbound.ack_due = True     # who leaves waits for it
             self.ports.on_bye(self, body[:size].decode("utf-8", "replace"))
             return 0
+        if type == REFUSE:
+            self.ports.on_refuse(body[:size])       # raises
         raise ProtocolError(f"frame type {type} is not known here")
 
     def on_start(self, uint64_t stream):
