@@ -85,13 +85,16 @@ async def test_a_refusal_that_crosses_the_resume_ends_the_connection_and_is_no_b
     node = await make_node("b")
     caplog.set_level("DEBUG", "cajun_fast.messaging")
 
+    def listen(client: PlainClient) -> None:
+        while True:
+            client.receive()
+
     def talk() -> None:
         client = PlainClient("127.0.0.1", node.address.port, "plain", "c", "b")
         try:
             client.send(REFUSE, bytes([5]) + b"the link was renewed since HELLO")
             with pytest.raises(ConnectionError):
-                while True:
-                    client.receive()
+                listen(client)
         finally:
             client.close()
 
