@@ -1,6 +1,6 @@
 """What hostile bytes are thrown at: the codec, the handshake, a whole link. One function each: bytes in, nothing out.
 
-Laws: an input may end a connection (ProtocolError) or be told as unreadable (SerializationError); any other
+Laws: an input may end a connection (ProtocolError, Refused) or be told as unreadable (SerializationError); any other
 exception, a sanitizer's report and a state that does not hold together are findings. A link's input is a small program,
 one operation after the other, so that a mutation changes what is sent and not only whether it is well-formed.
 """
@@ -23,6 +23,7 @@ from cajun_fast.actors.system import ActorSystem
 from cajun_fast.errors import BackpressureError, CajunError, ProtocolError, SerializationError
 from cajun_fast.messaging.auth import KeyRing
 from cajun_fast.messaging.connection import Connection
+from cajun_fast.messaging.handshake import Refused
 from cajun_fast.messaging.security import Security
 from cajun_fast.messaging.system import MessagingSystem
 from tests.core.link_world import FULL, MOVING, NOT_HERE, TAKEN, Actor, Clock, Node
@@ -102,7 +103,7 @@ class LinkGame:
     def feed(self, data: bytes) -> None:
         try:
             self.link.feed(data)
-        except ProtocolError:
+        except (ProtocolError, Refused):
             self.link.detach(self.wire)
             self.link.collect()
             self.attach()
