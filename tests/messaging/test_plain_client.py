@@ -7,6 +7,7 @@ import struct
 from dataclasses import replace
 from typing import Any
 
+import msgpack
 import pytest
 
 from cajun_fast.messaging.handshake import Feature
@@ -102,6 +103,22 @@ async def test_a_refusal_that_crosses_the_resume_ends_the_connection_and_is_no_b
     await until(lambda: "after its handshake: the link was renewed since HELLO" in caplog.text)
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
     assert not node.messaging.door.turned_down
+
+
+async def test_a_handle_that_names_no_actor_is_unreadable_and_ends_nothing(make_node: Any) -> None:
+    node = await make_node("b")
+    log: list[Any] = []
+    await node.actors.spawn(lambda message, context: log.append(message), "x")
+
+    def talk() -> tuple[int, int]:
+        client = PlainClient("127.0.0.1", node.address.port, "plain", "c", "b")
+        try:
+            return client.tell("x", [msgpack.ExtType(1, b"")]), client.tell("x", "next")
+        finally:
+            client.close()
+
+    assert await asyncio.to_thread(talk) == (5, 0)  # UNREADABLE, TAKEN
+    assert log == ["next"]
 
 
 async def test_a_node_talks_to_one_of_the_version_before_and_both_may_have_more_where_both_can(

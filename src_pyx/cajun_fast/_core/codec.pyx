@@ -318,6 +318,8 @@ cdef class Codec(Serializer):
         if code == EXT_PID:
             if self.exchange is None:
                 raise SerializationError("a Pid came where no actor system is")
+            if size == 0:
+                raise SerializationError("a Pid came that names no actor")
             return self.exchange.pid(decode_utf8(at, size))
         if code == EXT_TIMESTAMP:
             return timestamp_value(PyBytes_FromStringAndSize(<const char *>at, size))
