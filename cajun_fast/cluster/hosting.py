@@ -196,13 +196,15 @@ class Hosting:
         """
         if actor_id in self._starting or actor_id in self.owned:
             raise ActorAlreadyExistsError(actor_id, self.owner.node)
-        self.new_record(target, type_name, args, kwargs)  # what cannot travel is told before anything waits
+        # What cannot travel is told before anything waits.
+        record = self.new_record(target, type_name, args, kwargs)
         self._starting.add(actor_id)
         try:
             for _ in range(TRIES):
                 if not await self._until_seated():
                     break
-                record = self.new_record(target, type_name, args, kwargs)
+                # This life may be another one than when it was asked for.
+                record = replace(record, owner=self.owner, claim=self.new_claim())
                 standing = await self._claim(actor_id, record)
                 try:
                     return await self._start(standing, target, args, kwargs)

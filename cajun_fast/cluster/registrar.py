@@ -146,7 +146,8 @@ class Registrar:
         MetadataStoreUnavailableError after the time-out.
         """
         before = None if instead_of is None else instead_of.encode()
-        revision = await self._submit(actor_id, record.encode(), expected, guards, before)
+        intention = self._enqueue(actor_id, record.encode(), expected, guards, before)
+        revision = await self._settled(intention)
         return Standing(actor_id, record, revision)
 
     async def hand_over(
@@ -169,24 +170,17 @@ class Registrar:
         later.
         """
         try:
-            return bool(await self._submit(standing.actor_id, None, standing.revision, guards))
+            intention = self._enqueue(standing.actor_id, None, standing.revision, guards)
+            return bool(await self._settled(intention))
         except ActorAlreadyExistsError:
             return False
 
-    async def _submit(
-        self,
-        actor_id: str,
-        value: bytes | None,
-        expected: int,
-        guards: tuple[Compare, ...],
-        before: bytes | None = None,
-    ) -> int:
-        intention = self._enqueue(actor_id, value, expected, guards, before)
+    async def _settled(self, intention: Intention) -> int:
         try:
             async with asyncio.timeout(self._timeout):
                 return await asyncio.shield(intention.future)
         except BaseException as error:
-            if value is not None:
+            if intention.value is not None:
                 self._give_up(intention)
             if isinstance(error, TimeoutError):
                 raise self._unsettled(intention) from self.last_error

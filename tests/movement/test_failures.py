@@ -173,6 +173,18 @@ async def test_a_store_that_fails_in_the_commit_leaves_one_owner(fault: str | fl
         await cluster.stop()
 
 
+def move_that_hangs_after_its_commit(source: Any) -> asyncio.Task[Any]:
+    """Of actor x to node b: its old copy never comes to its end, so the new owner hears nothing more."""
+    forever = asyncio.Event()
+
+    async def hang(cell: Any) -> None:
+        Ledger.homes["x"].clear()
+        await forever.wait()
+
+    source._node.mover.world.end_copy = hang
+    return asyncio.ensure_future(source.manager.migrate_actor("x", "b"))
+
+
 async def test_an_owner_that_is_killed_after_the_commit_has_handed_everything_over(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,14 +195,7 @@ async def test_an_owner_that_is_killed_after_the_commit_has_handed_everything_ov
     await a.register(Ledger, "x")
     for n in range(5):
         await c.pid("x").ask(["note", "c", n])
-    forever = asyncio.Event()
-
-    async def hang(cell: Any) -> None:
-        Ledger.homes["x"].clear()
-        await forever.wait()
-
-    a._node.mover.world.end_copy = hang  # type: ignore[method-assign]
-    moving = asyncio.ensure_future(a.manager.migrate_actor("x", "b"))
+    moving = move_that_hangs_after_its_commit(a)
     await eventually(lambda: len(b._node.mover.destination) and "x" not in a._node.hosting.owned)
     moving.cancel()
     asking = asyncio.ensure_future(c.pid("x").ask("where", timeout=20))
@@ -211,14 +216,7 @@ async def test_what_is_on_its_way_to_a_node_that_loses_its_seat_never_starts_the
     await a.register(Ledger, "x")
     for n in range(5):
         await c.pid("x").ask(["note", "c", n])
-    forever = asyncio.Event()
-
-    async def hang(cell: Any) -> None:
-        Ledger.homes["x"].clear()
-        await forever.wait()
-
-    a._node.mover.world.end_copy = hang  # type: ignore[method-assign]
-    moving = asyncio.ensure_future(a.manager.migrate_actor("x", "b"))
+    moving = move_that_hangs_after_its_commit(a)
     arrivals = b._node.mover.destination
     await eventually(lambda: [each for each in arrivals._incoming.values() if each.standing is not None])
     await c.manager.cordon_node("a")

@@ -17,8 +17,9 @@ import pytest
 
 import cajun_fast as cf
 from cajun_fast.persistence import open_persistence
-from cajun_fast.persistence.base import Commit, Persistence, Told
-from cajun_fast.testing.persistence_contract import FIRST, SECOND, PersistenceContract
+from cajun_fast.persistence.base import Persistence
+from cajun_fast.testing.persistence_contract import PersistenceContract
+from tests.persistence.first_layout import check_it_is_brought_up
 
 pytest.importorskip("asyncpg")
 pytestmark = pytest.mark.postgres
@@ -98,21 +99,12 @@ async def test_a_database_from_before_messages_carried_traces_gets_the_column_on
     """By nodes that start at the same time on it, with what stands in it."""
     import asyncpg
 
-    async with open_persistence(database) as store:
-        await store.restore("a", FIRST, "b")
-        told = [Told(1, "x", "@a#b.1", 1, 2, b"hello")]
-        assert await store.commit([Commit(actor_id="a", epoch=FIRST, version=0, told=told)]) == [None]
-    connection = await asyncpg.connect(database)
-    await connection.execute("ALTER TABLE cajun_outbox DROP COLUMN trace")
-    await connection.close()
-    stores = [open_persistence(database) for _ in range(4)]
-    await asyncio.gather(*(store.connect() for store in stores))
-    told = [Told(2, "x", "@a#b.1", 2, 2, b"bye", b"trace")]
-    assert await stores[0].commit([Commit(actor_id="a", epoch=FIRST, version=1, told=told)]) == [None]
-    restored = await stores[3].restore("a", SECOND, "b")
-    assert list(restored.outbox) == [Told(1, "x", "@a#b.1", 1, 2, b"hello"), *told]
-    for store in stores:
-        await store.close()
+    async def age() -> None:
+        connection = await asyncpg.connect(database)
+        await connection.execute("ALTER TABLE cajun_outbox DROP COLUMN trace")
+        await connection.close()
+
+    await check_it_is_brought_up(lambda: open_persistence(database), age)
 
 
 async def test_a_server_that_is_not_there_is_said_by_its_url_without_the_password() -> None:
